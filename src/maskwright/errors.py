@@ -1,0 +1,34 @@
+"""Typed errors. Each message is one line that says what is wrong and how to mend it; the command line prints it as it is."""
+
+
+class MaskwrightError(Exception):
+    """Base of every error that a user can cause."""
+
+
+class ImageError(MaskwrightError):
+    """A picture that cannot be read."""
+
+
+class VocabularyError(MaskwrightError):
+    """Labels that cannot be used."""
+
+
+class ModelError(MaskwrightError):
+    """A model that cannot be found, loaded or read."""
+
+
+class SettingsError(MaskwrightError):
+    """An option whose value cannot be used."""
+
+
+class OutputError(MaskwrightError):
+    """A result that cannot be written."""
+
+
+class MissingExtraError(MaskwrightError):
+    """An optional package that is not installed."""
+
+    def __init__(self, package: str, *, purpose: str, extra: str | None = None) -> None:
+        """Names the package, what it is for and the pip command that brings it."""
+        target = f'"maskwright[{extra}]"' if extra else package
+        super().__init__(f"{purpose} needs the package {package}: pip install {target}")

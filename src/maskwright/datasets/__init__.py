@@ -1,0 +1,1 @@
+"""Pictures with known masks: the renderer of the bundled scenes."""

@@ -1,0 +1,69 @@
+"""Result files, written whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from maskwright.errors import OutputError
+from maskwright.exports.document import to_json
+from maskwright.exports.overlay import draw_overlay
+from maskwright.exports.png import to_png
+from maskwright.segmentation import Segmentation
+
+
+def write_outputs(seg: Segmentation, folder: str | Path, stem: str) -> tuple[Path, ...]:
+    """Writes STEM.labels.png, STEM.overlay.png and STEM.json; files of these names are replaced.
+
+    The JSON appears last: where it stands, the other two are complete.
+
+    Args:
+        seg: the result.
+        folder: made if it is not there.
+        stem: name of the files, without folder.
+
+    Returns:
+        The three paths, in the order above.
+
+    Raises:
+        OutputError: the files cannot be written; none of them is left half written.
+    """
+    if not stem or stem in (".", "..") or any(sign in stem for sign in "/\\\0"):
+        raise OutputError(f"{stem!r} cannot name a file: give a stem without folders, and name the folder separately")
+    folder = Path(folder)
+    contents: dict[str, Callable[[BinaryIO], object]] = {
+        ".json": lambda file: file.write(to_json(seg)),
+        ".overlay.png": lambda file: draw_overlay(seg).save(file, "PNG"),
+        ".labels.png": lambda file: to_png(seg).save(file, "PNG"),
+    }
+    paths = [folder / f"{stem}{suffix}" for suffix in contents]
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:  # leaves in reverse order: the JSON, first in, is put in place last
+            for path, write in zip(paths, contents.values(), strict=True):
+                write(stack.enter_context(replacing(path)))
+    return tuple(reversed(paths))
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A new file that takes the place of `path` when the block ends, and vanishes if the block fails or is interrupted."""
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")  # same folder: a rename does not cross file systems
+    try:
+        with temporary.open("xb") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise OutputError(f"cannot write into {str(folder)!r} ({reason}): free it, or choose another output folder") from error

@@ -1,0 +1,25 @@
+"""The format of the image-segmentation pipeline of Hugging Face transformers."""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from maskwright.segmentation import Segmentation
+
+
+def to_transformers(seg: Segmentation) -> list[dict[str, Any]]:
+    """One entry for each label that was found, in the labels' order.
+
+    Returns:
+        [{"label": name, "score": mean winning score, "mask": Pillow image "L" with 0 and 255}, ...].
+    """
+    return [
+        {
+            "label": region.name,
+            "score": region.score,
+            "mask": Image.fromarray((seg.label_map == region.number).astype(np.uint8) * 255),
+        }
+        for region in seg.regions
+        if region.area
+    ]

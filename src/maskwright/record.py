@@ -1,0 +1,68 @@
+"""How a result was made: everything that is needed to make it again."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Record:
+    """What made a segmentation.
+
+    Attributes:
+        method: name of the method.
+        settings: the method's settings, by name.
+        model: model id or folder.
+        revision: commit of the model, None for a folder.
+        device: "cpu", "cuda", ...
+        dtype: "float32", "bfloat16", ...
+        seed: the seed of the noise.
+        prompting: how labels became prompts.
+        background: threshold, background word, or None.
+        refine: name of the refiner.
+        tile: tiling, or "none".
+        versions: package versions by name.
+        timings: seconds by stage.
+        warnings: what the user was told.
+    """
+
+    method: str
+    model: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    revision: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    seed: int = 0
+    prompting: str | None = None
+    background: str | float | None = None
+    refine: str = "none"
+    tile: str = "none"
+    versions: Mapping[str, str] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it as plain JSON values, in the order above."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value that says the same; what JSON has no form for (infinity, paths, dtypes) becomes its text."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return [_plain(item) for item in sorted(value, key=str)]
+    return str(value)

@@ -1,0 +1,1 @@
+"""From labels to prompts, tokens and keys; captions and the category filter."""

@@ -1,0 +1,1 @@
+"""What a model is to the rest: one contract, a catalogue, loading."""

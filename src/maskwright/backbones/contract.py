@@ -1,0 +1,70 @@
+"""What every backbone offers; methods and segmenter know nothing else of a model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from maskwright.backbones.text_tower import TextTower
+    from maskwright.readings.probe import Probe
+    from maskwright.readings.reading import Reading
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Facts about a loaded model.
+
+    Attributes:
+        name: what the user called it.
+        source: hub id or folder.
+        revision: commit, or "" when unknown.
+        licence: of the weights, or "" when unknown.
+        native: pixels a side at which it was trained.
+        prediction: "epsilon" or "v_prediction".
+        multiple: sides of pictures must be multiples of this.
+        words: the only words it knows, or None when its vocabulary is open.
+        advice: what to say to someone who uses other words.
+        methods: settings that suit this model better than a method's own defaults, by method name.
+    """
+
+    name: str
+    source: str
+    revision: str
+    licence: str
+    native: int
+    prediction: str
+    multiple: int
+    words: tuple[str, ...] | None = None
+    advice: str = ""
+    methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+class Backbone(Protocol):
+    """A frozen text-to-image model."""
+
+    info: ModelInfo
+    text: "TextTower"
+    device: "torch.device"
+    dtype: "torch.dtype"
+
+    def encode_image(self, pixels: "Tensor") -> "Tensor":
+        """(pictures, 3, H, W) in -1..1 to scaled latents (pictures, channels, h, w)."""
+        ...
+
+    def read(self, latents: "Tensor", probe: "Probe", *, condition: "Tensor", seed: int = 0) -> "Reading":
+        """One pass over a batch, stopped after the last layer that the probe asks for.
+
+        Args:
+            latents: (pictures, channels, h, w).
+            probe: what to read.
+            condition: (pictures or 1, tokens, width) text embeddings.
+            seed: of the noise; every picture of one size gets the same noise, so that neighbours do not matter.
+        """
+        ...
+
+    def generate(self, prompts: Sequence[str], *, steps: int = 25, guidance: float = 7.5, seed: int = 0) -> "Tensor":
+        """Pictures for prompts, (prompts, 3, H, W) float32 in 0..1; picture n depends on seed + n only."""
+        ...

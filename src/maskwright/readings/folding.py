@@ -1,0 +1,86 @@
+"""Self-attention that also yields its mean matrix, computed row block by row block.
+
+The softmax over a few query rows stays in the processor's cache, and both the layer's output and the mean over heads
+come from it; on a CPU this costs no more than the fused attention it stands in for (docs/performance.md).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskwright.errors import ModelError
+
+ROWS_ON_CPU = 64
+ROWS_ON_GPU = 1024
+
+
+def fold_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, *, total: Tensor, weight: float) -> Tensor:
+    """softmax(q k^T scale) v for one row of the batch; adds `weight` x the mean matrix over heads to `total`.
+
+    Args:
+        query: (heads, tokens, dim).
+        key: likewise.
+        value: likewise; its width may differ.
+        scale: usually dim ** -0.5.
+        total: (tokens, tokens) float32, changed in place.
+        weight: factor of what is added.
+
+    Returns:
+        (heads, tokens, dim), as scaled_dot_product_attention gives.
+    """
+    heads, tokens, _ = query.shape
+    block = ROWS_ON_CPU if query.device.type == "cpu" else ROWS_ON_GPU
+    output = torch.empty_like(value)
+    transposed = key.transpose(1, 2)  # heads dim tokens
+    query = query * scale
+    for first in range(0, tokens, block):
+        rows = slice(first, first + block)
+        attention = torch.bmm(query[:, rows], transposed).softmax(-1)  # heads rows tokens
+        output[:, rows] = torch.bmm(attention, value)
+        total[rows].add_(attention.sum(0, dtype=torch.float32), alpha=weight / heads)
+    return output
+
+
+class FoldingProcessor:
+    """A diffusers attention processor that hands the mean attention of its layer to `deliver`.
+
+    Args:
+        attention: the layer; used only to refuse layers whose arithmetic is not the plain one.
+        deliver: gets (pictures, tokens, tokens) float32, the mean over heads and over each picture's rows.
+        rows_per_picture: consecutive rows of the batch that belong to one picture.
+    """
+
+    def __init__(self, attention: Any, deliver: Callable[[Tensor], None], rows_per_picture: int) -> None:
+        unusual = [name for name in ("spatial_norm", "group_norm", "norm_q", "norm_k") if getattr(attention, name, None) is not None]
+        if unusual:
+            raise ModelError(f"a self-attention layer with {', '.join(unusual)} cannot be folded: read it with self_mode='keep'")
+        self.deliver, self.rows_per_picture = deliver, rows_per_picture
+
+    def __call__(
+        self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None, temb: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The layer's output, (rows, tokens, channels)."""
+        if attention_mask is not None or encoder_hidden_states is not None:
+            raise ModelError("masked self-attention cannot be folded: read it with self_mode='keep'")
+        residual = hidden_states
+        query, key, value = (
+            torch.unflatten(projection(hidden_states), -1, (attn.heads, -1)).transpose(1, 2).contiguous()
+            for projection in (attn.to_q, attn.to_k, attn.to_v)
+        )  # rows heads tokens dim
+        rows, _, tokens, _ = query.shape
+        totals = torch.zeros(rows // self.rows_per_picture, tokens, tokens, device=query.device)
+        mixed = torch.stack([
+            fold_attention(
+                query[row], key[row], value[row], attn.scale,
+                total=totals[row // self.rows_per_picture], weight=1 / self.rows_per_picture,
+            )
+            for row in range(rows)
+        ])  # fmt: skip
+        self.deliver(totals)
+        output = attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2)))
+        if attn.residual_connection:
+            output = output + residual
+        return output / attn.rescale_output_factor

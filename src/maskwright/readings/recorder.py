@@ -1,0 +1,147 @@
+"""Reads queries, keys, attention and features while a U-Net runs, and leaves the network as it was.
+
+The only code that touches attention processors. Kept layers are read by forward hooks on their projections, so the
+network computes exactly what it computes without a recorder. Folded layers run under `FoldingProcessor`.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maskwright.errors import ModelError
+from maskwright.readings.folding import FoldingProcessor
+from maskwright.readings.sites import Site
+
+
+class _ReadEnough(Exception):
+    """Leaves the forward pass after the last site."""
+
+
+@dataclass
+class Recording:
+    """What a recorder saw, by site name.
+
+    Attributes:
+        queries: (rows, tokens, heads * dim), kept layers.
+        keys: the same for kept self-attention layers.
+        grids: (h, w) of each attention site.
+        features: (rows, channels, h, w).
+        folded: by factor, the sum over folded layers of the mean attention over heads, (rows, tokens, tokens) float32,
+            and the number of layers in it.
+    """
+
+    queries: dict[str, Tensor] = field(default_factory=dict)
+    keys: dict[str, Tensor] = field(default_factory=dict)
+    grids: dict[str, tuple[int, int]] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
+    folded: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
+
+
+class Recorder:
+    """Installs itself on a U-Net for the time of one forward pass.
+
+    Args:
+        unet: the network.
+        kept: attention and feature sites to keep.
+        folded: self-attention sites to fold.
+        rows_per_picture: so many consecutive rows are samples of one picture; folding averages them.
+        stop: leave the network after the last site (its output is then not computed).
+    """
+
+    def __init__(
+        self, unet: nn.Module, *, kept: tuple[Site, ...], folded: tuple[Site, ...], rows_per_picture: int = 1, stop: bool = True
+    ) -> None:
+        if getattr(unet, "is_cache_enabled", False):
+            raise ModelError("this U-Net caches blocks between steps, so a reading would miss layers: call disable_cache() first")
+        self.unet, self.kept, self.folded = unet, kept, folded
+        self.rows_per_picture, self.stop = rows_per_picture, stop
+        self.recording = Recording()
+        self._waiting: set[str] = set()
+
+    def run(self, forward: Callable[[], Any]) -> Any:
+        """Calls `forward` under the recorder; returns its value, or None when it was left early.
+
+        Raises:
+            ModelError: when a site was not reached or its attention is computed in a way that hides queries and keys.
+        """
+        self._waiting = {site.name for site in (*self.kept, *self.folded)}
+        with self._installed():
+            try:
+                value = forward()
+            except _ReadEnough:
+                value = None
+        if self._waiting:
+            missing = ", ".join(sorted(self._waiting))
+            raise ModelError(f"these layers were not read: {missing}. Unfuse the projections (unfuse_qkv_projections) and read again")
+        return value
+
+    def _done(self, site: Site) -> None:
+        self._waiting.discard(site.name)
+        if self.stop and not self._waiting:
+            raise _ReadEnough
+
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        handles: list[Any] = []
+        processors: list[tuple[Any, Any]] = []
+        try:
+            for site in self.kept:
+                handles += self._keep_feature(site) if site.kind == "feature" else self._keep_attention(site)
+            for site in self.folded:
+                handles.append(self._watch_grid(site))
+                attention: Any = self.unet.get_submodule(site.path)
+                processors.append((attention, attention.processor))
+                attention.set_processor(FoldingProcessor(attention, lambda mean, site=site: self._fold(site, mean), self.rows_per_picture))
+            yield
+        finally:
+            for attention, processor in processors:
+                attention.set_processor(processor)
+            for handle in handles:
+                handle.remove()
+
+    def _watch_grid(self, site: Site) -> Any:
+        def note(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            hidden = inputs[0] if inputs else named["hidden_states"]
+            self.recording.grids[site.name] = (int(hidden.shape[-2]), int(hidden.shape[-1]))
+
+        return self.unet.get_submodule(site.grid_path).register_forward_pre_hook(note, with_kwargs=True)
+
+    def _keep_feature(self, site: Site) -> list[Any]:
+        def note(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+            self.recording.features[site.name] = inputs[0] if inputs else named["input_tensor"]
+            self._done(site)
+
+        return [self.unet.get_submodule(site.path).register_forward_pre_hook(note, with_kwargs=True)]
+
+    def _keep_attention(self, site: Site) -> list[Any]:
+        attention = self.unet.get_submodule(site.path)
+        if getattr(attention, "norm_q", None) is not None:
+            raise ModelError(f"{site.name} normalises its queries, which this reader does not know: use an SD 1.x or 2.x model")
+
+        def note_query(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            self.recording.queries[site.name] = output
+            if site.kind == "cross":
+                self._done(site)
+
+        def note_key(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            self.recording.keys[site.name] = output
+            self._done(site)
+
+        handles = [self._watch_grid(site), attention.to_q.register_forward_hook(note_query)]  # type: ignore[union-attr]
+        if site.kind == "self":
+            handles.append(attention.to_k.register_forward_hook(note_key))  # type: ignore[union-attr]
+        return handles
+
+    def _fold(self, site: Site, mean: Tensor) -> None:
+        total, layers = self.recording.folded.get(site.factor, (None, 0))
+        self.recording.folded[site.factor] = (mean if total is None else total.add_(mean), layers + 1)
+        self._done(site)
+
+
+def split_heads(projected: Tensor, heads: int) -> Tensor:
+    """(rows, tokens, heads * dim) to (rows, heads, tokens, dim)."""
+    return torch.unflatten(projected, -1, (heads, -1)).transpose(1, 2)

@@ -1,0 +1,95 @@
+"""Where a U-Net can be read: its attention layers and decoder inputs, in the order in which they run."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from maskwright.errors import ModelError
+from maskwright.readings.probe import Kind, Select, Stage
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place that a recorder can read.
+
+    Attributes:
+        name: stable name, e.g. "up.3.1.cross": stage, block, position in the block, kind.
+        kind: "self", "cross" or "feature" (the input of a decoder layer, skip connection included).
+        stage: part of the U-Net.
+        factor: latent side / side of this layer's grid.
+        path: the module's path inside the U-Net.
+        grid_path: path of the module whose (rows, channels, h, w) input has this layer's grid.
+    """
+
+    name: str
+    kind: Kind
+    stage: Stage
+    factor: int
+    path: str
+    grid_path: str
+
+
+def _attention_sites(block: nn.Module, position: int, stage: Stage, label: str, path: str, factor: int) -> list[Site]:
+    """The self- and cross-attention layers of one Transformer2DModel, if the block has one at this position."""
+    if position >= len(getattr(block, "attentions", None) or ()):
+        return []
+    inside = f"{path}.attentions.{position}"
+    found = []
+    for depth, transformer in enumerate(block.attentions[position].transformer_blocks):  # type: ignore[union-attr, index, arg-type]
+        suffix = f".{depth}" if depth else ""
+        for attribute, kind in (("attn1", "self"), ("attn2", "cross")):
+            if getattr(transformer, attribute, None) is not None:
+                name = f"{label}.{position}{suffix}.{kind}"
+                module = f"{inside}.transformer_blocks.{depth}.{attribute}"
+                found.append(Site(name, kind, stage, factor, module, inside))  # type: ignore[arg-type]
+    return found
+
+
+def unet_sites(unet: nn.Module) -> tuple[Site, ...]:
+    """All sites of a UNet2DConditionModel in running order.
+
+    Raises:
+        ModelError: for a network that is not built of down, mid and up blocks.
+    """
+    if not all(hasattr(unet, part) for part in ("down_blocks", "mid_block", "up_blocks")):
+        raise ModelError(f"{type(unet).__name__} is not a Stable-Diffusion-like U-Net: use an SD 1.x or 2.x model")
+    sites: list[Site] = []
+    factor = 1
+    for number, block in enumerate(unet.down_blocks):  # type: ignore[arg-type]
+        for position in range(len(block.resnets)):
+            sites += _attention_sites(block, position, "down", f"down.{number}", f"down_blocks.{number}", factor)
+        if getattr(block, "downsamplers", None):
+            factor *= 2
+    if unet.mid_block is not None:
+        sites += _attention_sites(unet.mid_block, 0, "mid", "mid", "mid_block", factor)  # type: ignore[arg-type]
+    for number, block in enumerate(unet.up_blocks):  # type: ignore[arg-type]
+        path = f"up_blocks.{number}"
+        for position in range(len(block.resnets)):
+            entrance = f"{path}.resnets.{position}"
+            sites.append(Site(f"up.{number}.{position}.input", "feature", "up", factor, entrance, entrance))
+            sites += _attention_sites(block, position, "up", f"up.{number}", path, factor)
+        if getattr(block, "upsamplers", None):
+            factor //= 2
+    return tuple(sites)
+
+
+def choose(sites: tuple[Site, ...], kind: Kind, select: Select | None) -> tuple[Site, ...]:
+    """The sites of one kind that a selection means, in running order.
+
+    Raises:
+        ModelError: when the selection means none of this model's layers.
+    """
+    if select is None:
+        return ()
+    here = [site for site in sites if site.kind == kind and site.stage in select.stages]
+    factors = select.factors
+    if factors == "finest":
+        factors = (min((site.factor for site in here), default=1),)
+    if factors is not None:
+        here = [site for site in here if site.factor in factors]
+    if select.last:
+        here = list({site.factor: site for site in here}.values())
+    if not here:
+        there = sorted({site.factor for site in sites if site.kind == kind})
+        raise ModelError(f"this model has no {kind} layer for {select}: its {kind} layers are at 1/{there} of the latent side")
+    return tuple(here)

@@ -1,0 +1,47 @@
+"""The command `maskwright`. Nothing here imports torch or numpy: help and version answer at once."""
+
+import contextlib
+import io
+import sys
+from typing import Annotated
+
+import typer
+
+from maskwright import __version__
+from maskwright.cli.doctor import doctor
+from maskwright.cli.models import app as models
+from maskwright.cli.scenes import benchmark_scenes
+from maskwright.cli.segment import segment
+
+app = typer.Typer(
+    name="maskwright", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)  # fmt: skip
+app.command()(segment)
+app.add_typer(models, name="models")
+app.command("benchmark-scenes")(benchmark_scenes)
+app.command()(doctor)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"maskwright {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Segmentation read out of frozen text-to-image diffusion models: words in, masks out."""
+
+
+def main() -> None:
+    """Runs the command line of this process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what the terminal cannot show
+    with contextlib.suppress(BrokenPipeError):
+        app()

@@ -1,0 +1,98 @@
+"""`maskwright benchmark-scenes`: the mean IoU of a method on the bundled scenes."""
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from maskwright.cli import options
+from maskwright.cli.engine import Engine, choose, describe
+from maskwright.cli.environment import prepare
+from maskwright.cli.guard import guarded, say
+from maskwright.cli.output import print_json
+from maskwright.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from maskwright.evaluation.scenes import BenchmarkResult
+    from maskwright.segmenter import Segmenter
+
+SPLITS, ASKED = ("benchmark", "tuning"), ("caption", "all")
+
+
+@guarded
+def benchmark_scenes(
+    method: options.Method = "diffsegmenter",
+    settings: options.Settings = None,
+    model: options.Model = "sticker",
+    prompting: options.Prompting = None,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", help="Only the first scenes.", min=1)] = 200,
+    split: Annotated[str, typer.Option(metavar="benchmark|tuning", help="tuning: for choosing settings.")] = "benchmark",
+    labels: Annotated[str, typer.Option(metavar="caption|all", help="Ask for the words of a scene, or for all.")] = "caption",
+    refine: options.Refine = "none",
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    dtype: options.Dtype = "auto",
+    batch: options.Batch = "auto",
+    offline: options.Offline = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the figures.")] = False,
+) -> None:
+    """Measure a method on the bundled scenes, whose masks are exact.
+
+    Mean IoU over the words that occur, pixels summed over all scenes first.
+    """
+    prepare(offline=offline)
+    choose("split", split, SPLITS)
+    choose("labels", labels, ASKED)
+    engine = Engine(
+        model=model, method=method, settings=settings or (), prompting=prompting, refine=refine, seed=seed, device=device,
+        dtype=dtype, batch=batch, offline=offline, background="none",  # every pixel of a scene belongs to a word
+    )  # fmt: skip
+    segmenter = engine.load()
+    from maskwright.evaluation.scenes import run_benchmark
+
+    if not quiet:
+        say(describe(segmenter))
+    with progress_bar(limit, unit="scenes", quiet=quiet) as bar:
+        result = run_benchmark(
+            segmenter, limit=limit, split=split, labels=cast(Literal["caption", "all"], labels),
+            progress=lambda done, total: bar.advance(),
+        )  # fmt: skip
+    if as_json:
+        print_json(_document(result, segmenter, split))
+    else:
+        _print(result, quiet=quiet)
+
+
+def _document(result: "BenchmarkResult", segmenter: "Segmenter", split: str) -> dict[str, Any]:
+    from maskwright.versions import package_versions
+
+    info, backbone = segmenter.backbone.info, segmenter.backbone
+    return {
+        **dataclasses.asdict(result),
+        "split": split,
+        "method": segmenter.method.name,
+        "settings": dataclasses.asdict(segmenter.method),
+        "refine": segmenter.refine,
+        "model": info.source,
+        "revision": info.revision or None,
+        "seed": segmenter.seed,
+        "device": str(backbone.device),
+        "dtype": str(backbone.dtype).removeprefix("torch."),
+        "versions": package_versions(),
+    }
+
+
+def _print(result: "BenchmarkResult", *, quiet: bool) -> None:
+    from rich.columns import Columns
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    if not quiet:
+        ranked = sorted(result.words.items(), key=lambda item: -item[1])
+        longest = max(map(len, result.words))
+        console.print(Columns([Text(f"{word:<{longest}} {iou:.3f}") for word, iou in ranked], padding=(0, 3), column_first=True))
+    asked = "the words in them" if result.labels == "caption" else "all words"
+    figures = f"mIoU {result.miou:.4f}, pixel accuracy {result.accuracy:.4f}"
+    print(f"{figures} ({result.scenes} scenes, asked for {asked}, {result.seconds:.3f} s each)")

@@ -1,0 +1,1 @@
+"""Measuring: metrics in two steps, and the bundled benchmark."""

@@ -1,0 +1,106 @@
+"""The bundled benchmark: held-out scenes with exact masks, and the mean IoU of a method on them."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from maskwright.datasets.scenes import Scene, benchmark, load_words
+from maskwright.errors import SettingsError
+from maskwright.evaluation.confusion import Counts, class_iou, count_pixels, mean_iou, pixel_accuracy
+from maskwright.images import Picture
+from maskwright.segmentation import Segmentation
+from maskwright.segmenter import Segmenter
+from maskwright.vocabulary import Vocabulary
+
+SIZE = 200  # scenes of the whole benchmark
+ASK: dict[str, str] = {
+    "caption": "each picture is asked for the words that are in it",
+    "all": "each picture is asked for all words",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class BenchmarkResult:
+    """What a run on the bundled scenes gave.
+
+    Attributes:
+        miou: mean IoU in 0..1 over all words that occur, pixels summed over the whole set first.
+        accuracy: share of pixels with the right word.
+        words: IoU by word, for the words that occur.
+        scenes: how many were segmented.
+        labels: "caption" or "all".
+        seconds: wall time per scene.
+    """
+
+    miou: float
+    accuracy: float
+    words: dict[str, float]
+    scenes: int
+    labels: str
+    seconds: float
+
+
+def run_benchmark(
+    segmenter: Segmenter, *, limit: int = SIZE, split: str = "benchmark", labels: Literal["caption", "all"] = "caption",
+    progress: Callable[[int, int], Any] | None = None,
+) -> BenchmarkResult:  # fmt: skip
+    """Segments the bundled scenes and scores the result.
+
+    Every pixel of a scene belongs to a word (an object or the ground), so there is no background: the segmenter's own
+    threshold is left aside unless it was set.
+
+    Args:
+        segmenter: model, method and settings.
+        limit: the first so many scenes.
+        split: "benchmark", or "tuning" for choosing settings.
+        labels: "caption": the words that are in the scene compete; "all": all 56 words compete in every scene.
+        progress: called with (scenes done, scenes in all).
+
+    Raises:
+        SettingsError: for a limit or label choice that cannot be used.
+    """
+    if labels not in ASK:
+        raise SettingsError(f"labels must be one of {', '.join(ASK)}, not {labels!r}")
+    if limit < 1:
+        raise SettingsError(f"limit must be at least 1, not {limit}")
+    names = [word.name for word in load_words().all]
+    counts: Counts = np.zeros((len(names), len(names) + 1), dtype=np.int64)
+    began = time.perf_counter()
+    done = 0
+    for scenes in _batches(limit, split, 25):
+        for scene, result in zip(scenes, _segment(segmenter, scenes, names, labels), strict=True):
+            counts += count_pixels(scene.labels, _to_words(result, names), classes=len(names))
+            done += 1
+            if progress:
+                progress(done, limit)
+    ious = class_iou(counts)
+    occurring = {name: float(ious[n]) for n, name in enumerate(names) if counts[n].sum() and not math.isnan(ious[n])}
+    return BenchmarkResult(
+        miou=mean_iou(counts), accuracy=pixel_accuracy(counts), words=occurring, scenes=done, labels=labels,
+        seconds=(time.perf_counter() - began) / done,
+    )  # fmt: skip
+
+
+def _batches(limit: int, split: str, size: int) -> list[list[Scene]]:
+    scenes = list(benchmark(limit, split=split))
+    return [scenes[first : first + size] for first in range(0, len(scenes), size)]
+
+
+def _segment(segmenter: Segmenter, scenes: list[Scene], names: list[str], labels: str) -> list[Segmentation]:
+    """All words share one vocabulary and hence batches; caption words differ from scene to scene."""
+    pictures = [Picture(scene.image, "scene", "scene") for scene in scenes]
+    if labels == "all":
+        return list(segmenter.segment_many(pictures, Vocabulary.parse(names)))
+    return [
+        segmenter.segment(picture, Vocabulary.parse(list(scene.words))) for picture, scene in zip(pictures, scenes, strict=True)
+    ]
+
+
+def _to_words(result: Segmentation, names: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Label numbers of a result to positions in the word list; background to -1, which is wrong everywhere."""
+    lookup = np.array([-1, *(names.index(name) for name in result.names)], dtype=np.int64)
+    return lookup[result.label_map]

@@ -1,0 +1,1 @@
+"""MaskDiffusion, text-driven part."""

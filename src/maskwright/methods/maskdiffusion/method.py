@@ -1,0 +1,110 @@
+"""MaskDiffusion: attention says coarsely where, internal features say which pixels belong together. See README.md."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskwright.errors import SettingsError
+from maskwright.methods.maps import EPS, resize_maps
+from maskwright.readings.keys import TextKeys
+from maskwright.readings.probe import Probe, Select
+from maskwright.readings.reading import Reading
+from maskwright.text.wording import Prompting, Wording
+from maskwright.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class MaskDiffusion:
+    """Kawano and Aoki, arXiv 2403.11194, text-driven part; step numbers as in README.md beside this file.
+
+    Attributes:
+        prompting: "joint" (as published), "shared" or "per-label".
+        timesteps: read at each and averaged; the published code reads 0.
+        noise: add noise for the timestep; the published code reads the clean latent.
+        samples: noise samples per timestep.
+        attention: "exp" keeps exponentiated logits (published), "softmax" the attention itself.
+        attention_factors: cross-attention grids by latent side / grid side; the published code's are a quarter and less.
+        attention_grid: maps are averaged at latent side / this.
+        feature_factors: decoder inputs at these grids.
+        components: PCA of the features to so many dimensions first; 0 for none.
+        grid: working grid (h, w); None for the latents' own. The published code uses (256, 352).
+        cosine: compare by cosine (the paper); False leaves the representatives unnormalised (the published code).
+        template: the prompt of a label or of labels joined.
+        tokens: "all" of a label's tokens or the "last".
+        padding: "merged" or "exact" padding in re-keyed prompts.
+        squash: read at the model's square.
+    """
+
+    name: ClassVar[str] = "maskdiffusion"
+    meaning: ClassVar[str] = "cosine similarity to the label's representative feature"
+    stretch: ClassVar[Literal["label", "none"]] = "none"
+    background: ClassVar[float | None] = None
+
+    prompting: Prompting = "joint"
+    timesteps: tuple[int, ...] = (0,)
+    noise: bool = False
+    samples: int = 1
+    attention: Literal["exp", "softmax"] = "exp"
+    attention_factors: tuple[int, ...] = (4, 8)
+    attention_grid: int = 2
+    feature_factors: tuple[int, ...] = (4, 2)
+    components: int = 0
+    grid: tuple[int, int] | None = None
+    cosine: bool = True
+    template: str = "{}"
+    tokens: Literal["all", "last"] = "all"
+    padding: Literal["merged", "exact"] = "merged"
+    squash: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuses an unknown weighting."""
+        if self.attention not in ("exp", "softmax"):
+            raise SettingsError(f"attention must be 'exp' or 'softmax', not {self.attention!r}")
+
+    def wording(self) -> Wording:
+        """Step 1: names joined by " and "."""
+        return Wording(template=self.template, tokens=self.tokens, padding=self.padding)
+
+    def probe(self, vocabulary: Vocabulary) -> Probe:
+        """Steps 2, 4 and 5: coarse cross-attention and the last decoder input at each feature grid."""
+        return Probe(
+            timesteps=self.timesteps, samples=self.samples, noise=self.noise, cross=Select(factors=self.attention_factors),
+            features=Select(factors=self.feature_factors, stages=("up",), last=True),
+        )  # fmt: skip
+
+    def score(self, reading: Reading, keys: TextKeys) -> Tensor:
+        """Step 7: similarity of each pixel to each label's representative, (pictures, labels, h, w) float32."""
+        size = self.grid or reading.latent_size
+        features = self.features(reading, size).flatten(2)  # pictures channels pixels
+        maps = resize_maps(self.attention_maps(reading, keys), size).flatten(2)  # pictures labels pixels
+        weights = maps / maps.sum(-1, keepdim=True).clamp(min=EPS)
+        representatives = torch.bmm(weights, features.transpose(1, 2))  # pictures labels channels
+        if self.cosine:
+            representatives = F.normalize(representatives, dim=-1)
+        return torch.bmm(representatives, features).unflatten(-1, size)
+
+    def attention_maps(self, reading: Reading, keys: TextKeys) -> Tensor:
+        """Steps 3 and 4: the plain mean over layers at one grid, (pictures, labels, h, w), non-negative."""
+        size = tuple(max(1, side // self.attention_grid) for side in reading.latent_size)
+        layers = reading.cross_attention.maps(keys, weighting=self.attention, factors=self.attention_factors)
+        total = torch.stack([layer.layers * resize_maps(layer.maps, (size[0], size[1])) for layer in layers]).sum(0)
+        return total / sum(layer.layers for layer in layers)
+
+    def features(self, reading: Reading, size: tuple[int, int]) -> Tensor:
+        """Step 5: decoder inputs, each normalised, resized, concatenated, normalised: (pictures, channels, h, w)."""
+        blocks = [resize_maps(F.normalize(values, dim=1), size) for values in reading.features.values()]
+        joined = torch.cat(blocks, 1)
+        if self.components:
+            joined = torch.stack([_principal(one, self.components) for one in joined])
+        return F.normalize(joined, dim=1)
+
+
+def _principal(features: Tensor, components: int) -> Tensor:
+    """(channels, h, w) to its first principal components (components, h, w), uncentred so that cosines keep their meaning."""
+    flat = features.flatten(1)
+    gram = flat @ flat.T
+    vectors = torch.linalg.eigh(gram).eigenvectors[:, -components:]
+    return (vectors.T @ flat).unflatten(-1, features.shape[-2:])

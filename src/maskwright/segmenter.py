@@ -1,0 +1,304 @@
+"""The whole flow: words and pictures in, masks out."""
+
+import dataclasses
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from torch import Tensor
+
+from maskwright.backbones.contract import Backbone
+from maskwright.backbones.loading import load_backbone
+from maskwright.errors import SettingsError
+from maskwright.images import ImageLike, Picture, resize, to_tensor, working_size
+from maskwright.methods import make_method
+from maskwright.passes import Scored, run_passes, score_reading
+from maskwright.readings.reading import Reading
+from maskwright.record import Record
+from maskwright.refine import REFINERS, make_refiner
+from maskwright.score_maps import ScoreMaps
+from maskwright.segmentation import Segmentation
+from maskwright.text.filtering import CategoryFilter
+from maskwright.text.planning import Continue, TextPlan, plan_text
+from maskwright.text.wording import PROMPTINGS, Prompting
+from maskwright.tiled import sharpen_by_tiles, tiles_are_worthwhile
+from maskwright.versions import package_versions
+from maskwright.vocabulary import Label, Vocabulary
+
+log = logging.getLogger("maskwright")
+Labels = str | Iterable[str | Label] | Vocabulary
+Background = float | str | None  # threshold, background word, "none", or "auto" for the method's own
+TILINGS = ("none", "auto")
+BATCH_ON_GPU, BATCH_ON_CPU = 8, 4
+SMALL = 100_000_000  # parameters up to which a batch pays on a CPU
+
+
+@dataclass(frozen=True, eq=False)
+class PictureReading:
+    """A picture and what the model read in it; any labels can be asked of it without another pass.
+
+    Attributes:
+        picture: the picture.
+        reading: queries, keys and features of that one picture, read under a neutral prompt.
+    """
+
+    picture: Picture
+    reading: Reading
+
+
+class Segmenter:
+    """Segments pictures by words.
+
+    Args:
+        model: catalogue name, hub id, local folder, live diffusers pipeline, or a loaded backbone.
+        method: "diffsegmenter", "maskdiffusion", or a settings object of a method.
+        settings: settings over the method's (and the model's) defaults, when `method` is a name.
+        prompting: "shared", "per-label" or "joint"; None for the method's own.
+        background: a threshold, a background word, "none", or "auto" for the method's own.
+        refine: "none", "guided" or "pamr".
+        tile: "none", or "auto" to read large pictures also in tiles.
+        category_filter: decides per picture which labels compete; None for all.
+        captioner: continues each label's prompt with a caption of the picture; None for none.
+        seed: of the noise.
+        device: "auto", "cpu", "cuda", ...
+        dtype: "auto", "float32", "float16" or "bfloat16".
+        batch: pictures (or per-label passes) in one call of the model; "auto" chooses by device.
+        offline: never touch the network.
+
+    Raises:
+        ModelError: a model that cannot be loaded.
+        SettingsError: an option that cannot be used.
+    """
+
+    def __init__(
+        self, model: Any = "sticker", method: Any = "diffsegmenter", *, settings: Mapping[str, Any] | None = None,
+        prompting: Prompting | None = None, background: Background = "auto",
+        refine: Literal["none", "guided", "pamr"] = "none", tile: Literal["none", "auto"] = "none",
+        category_filter: CategoryFilter | None = None, captioner: Any = None, seed: int = 0, device: str = "auto",
+        dtype: str = "auto", batch: int | Literal["auto"] = "auto", offline: bool = False,
+    ) -> None:  # fmt: skip
+        if refine not in REFINERS:
+            raise SettingsError(f"unknown refine {refine!r}: use {', '.join(REFINERS)}")
+        if tile not in TILINGS:
+            raise SettingsError(f"unknown tile {tile!r}: use {', '.join(TILINGS)}")
+        if prompting is not None and prompting not in PROMPTINGS:
+            raise SettingsError(f"unknown prompting {prompting!r}: use {', '.join(PROMPTINGS)}")
+        if batch != "auto" and batch < 1:
+            raise SettingsError(f"batch must be at least 1 or 'auto', not {batch}")
+        if isinstance(method, str):
+            make_method(method, settings)  # a wrong name or setting is told before a model is loaded
+        is_backbone = hasattr(model, "read") and hasattr(model, "info")
+        self.backbone: Backbone = model if is_backbone else load_backbone(model, device=device, dtype=dtype, offline=offline)
+        self.method = self._make_method(method, settings, prompting)
+        threshold, self.background_word = _read_background(background, self.method.background)
+        self.threshold = threshold
+        self.refine, self.tile, self.seed = refine, tile, seed
+        self.category_filter, self.captioner = category_filter, captioner
+        self.batch = self._choose_batch() if batch == "auto" else batch
+
+    def segment(self, image: Any, labels: Labels) -> Any:
+        """Segments one picture, or each of a list.
+
+        Args:
+            image: path, bytes, PIL image, array (H, W, 3), tensor (3, H, W), a `PictureReading`, or a list of these.
+            labels: "dog, red apple, cat|kitten", a list of words, or a Vocabulary.
+
+        Returns:
+            A Segmentation, or a list of them.
+
+        Raises:
+            MaskwrightError: for pictures, labels or settings that cannot be used.
+        """
+        vocabulary = self.vocabulary(labels)
+        if isinstance(image, PictureReading):
+            return self._answer(image, vocabulary)
+        if isinstance(image, list | tuple):
+            if any(isinstance(one, PictureReading) for one in image):
+                return [self.segment(one, vocabulary) for one in image]
+            return list(self.segment_many(image, vocabulary))
+        return next(self.segment_many([image], vocabulary))
+
+    def segment_many(self, images: Iterable[ImageLike], labels: Labels) -> Iterator[Segmentation]:
+        """Segments pictures one after the other, neighbours of one shape together; yields in their order."""
+        vocabulary = self.vocabulary(labels)
+        group: list[Picture] = []
+        for image in images:
+            picture = Picture.open(image)
+            if group and (len(group) == self.batch or self._size(picture) != self._size(group[0])):
+                yield from self._segment_group(group, vocabulary)
+                group = []
+            group.append(picture)
+        if group:
+            yield from self._segment_group(group, vocabulary)
+
+    def read(self, image: ImageLike) -> PictureReading:
+        """Reads a picture once under a neutral prompt; `segment(reading, labels)` then needs no further pass."""
+        picture = Picture.open(image)
+        plan = self._plan(Vocabulary.parse(["thing"]), "shared", None)
+        probe = self.method.probe(Vocabulary.parse(["thing"]))
+        reading = self.backbone.read(self._latents([picture]), probe, condition=plan.passes[0].condition, seed=self.seed)
+        return PictureReading(picture, reading)
+
+    def vocabulary(self, labels: Labels) -> Vocabulary:
+        """Parses labels, adds the background word, and warns of words that a closed model cannot know."""
+        vocabulary = labels if isinstance(labels, Vocabulary) else Vocabulary.parse(labels, background=self.background_word)
+        if strange := self.unknown_words(vocabulary):
+            log.warning("%s does not know %s. %s", self.backbone.info.name, ", ".join(strange), self.backbone.info.advice)
+        return vocabulary
+
+    def unknown_words(self, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """Labels none of whose names are made of words that the model knows; none for an open vocabulary."""
+        if self.backbone.info.words is None:
+            return ()
+        known = set(self.backbone.info.words)
+        return tuple(
+            label.name for label in vocabulary if not any(set(text.lower().split()) <= known for text in label.texts)
+        )  # fmt: skip
+
+    def _segment_group(self, pictures: Sequence[Picture], vocabulary: Vocabulary) -> Iterator[Segmentation]:
+        """Pictures of one working size: one encoding, one pass, then each by itself."""
+        began = time.perf_counter()
+        if self.category_filter is not None or self.captioner is not None:  # the text then depends on the picture
+            results = [self._score_filtered(picture, vocabulary) for picture in pictures]
+        else:
+            scored = self._score(pictures, self._plan(self._with_baseline(vocabulary), self.method.prompting, None))
+            results = [(scored.maps[row], self._kept(scored, row, vocabulary)) for row in range(len(pictures))]
+        each = (time.perf_counter() - began) / len(pictures)
+        for picture, (maps, kept) in zip(pictures, results, strict=True):
+            yield self._finish(picture, vocabulary, maps[: len(vocabulary)], kept, {"read_and_score": each})
+
+    def _answer(self, read: PictureReading, vocabulary: Vocabulary) -> Segmentation:
+        """Asks labels of a stored reading."""
+        began = time.perf_counter()
+        scored = score_reading(self.method, read.reading, self._plan(self._with_baseline(vocabulary), "shared", None))
+        seconds = {"score": time.perf_counter() - began}
+        kept = self._kept(scored, 0, vocabulary)
+        return self._finish(read.picture, vocabulary, scored.maps[0, : len(vocabulary)], kept, seconds, prompting="shared")
+
+    def _score(self, pictures: Sequence[Picture], plan: TextPlan) -> Scored:
+        """(pictures, labels, h, w) of pictures of one working size; large ones also by tiles."""
+        probe = self.method.probe(None)
+
+        def score(batch: Sequence[Picture]) -> Scored:
+            return run_passes(self.backbone, self._latents(batch), self.method, probe, plan, seed=self.seed, chunk=self.batch)
+
+        whole = score(pictures)
+        if self.tile == "none" or len(pictures) > 1 or not tiles_are_worthwhile(pictures[0].size, self._size(pictures[0])):
+            return whole
+        finer = sharpen_by_tiles(pictures[0], whole.maps[0], self._size(pictures[0]), lambda batch: score(batch).maps)
+        return Scored(finer[None], whole.strength)
+
+    def _score_filtered(self, picture: Picture, vocabulary: Vocabulary) -> tuple[Tensor, tuple[bool, ...]]:
+        """One picture whose labels or prompts depend on it: only the labels that the filter keeps get a pass."""
+        chosen = (True,) * len(vocabulary)
+        if self.category_filter is not None:
+            chosen = self.category_filter.keep(picture.pixels, vocabulary).kept
+        numbers = [number for number, keep in enumerate(chosen) if keep]
+        size = tuple(side // self.backbone.info.multiple for side in self._size(picture))
+        if all(vocabulary[number].background for number in numbers):  # nothing to look for: no pass
+            return _empty(len(vocabulary), (size[0], size[1])), chosen
+        continue_prompt: Continue | None = None
+        if self.captioner is not None and self.method.prompting != "joint":
+            continue_prompt = lambda prefix: self.captioner.continue_prompt(picture.pixels, prefix)  # noqa: E731
+        part = Vocabulary(tuple(vocabulary[number] for number in numbers))
+        scored = self._score([picture], self._plan(self._with_baseline(part), self.method.prompting, continue_prompt))
+        maps = _empty(len(vocabulary), tuple(scored.maps.shape[-2:])).to(scored.maps.device)  # type: ignore[arg-type]
+        maps[numbers] = scored.maps[0, : len(numbers)]
+        survivors = dict(zip(numbers, self._kept(scored, 0, part), strict=True))
+        return maps, tuple(survivors.get(number, False) for number in range(len(vocabulary)))
+
+    def _finish(
+        self, picture: Picture, vocabulary: Vocabulary, maps: Tensor, kept: tuple[bool, ...], seconds: Mapping[str, float],
+        *, prompting: str | None = None,
+    ) -> Segmentation:  # fmt: skip
+        """Score maps to the picture's own size, and the record of how they were made."""
+        began = time.perf_counter()
+        scores = ScoreMaps(maps, self.method.stretch, kept, self.method.meaning)
+        refiner = None
+        if self.refine != "none":
+            refiner = make_refiner(self.refine, picture.pixels, grid=(int(maps.shape[-2]), int(maps.shape[-1])))
+        info = self.backbone.info
+        strange = self.unknown_words(vocabulary)
+        record = Record(
+            method=self.method.name, settings=dataclasses.asdict(self.method), model=info.source, revision=info.revision or None,
+            device=str(self.backbone.device), dtype=str(self.backbone.dtype).removeprefix("torch."), seed=self.seed,
+            prompting=prompting or self.method.prompting,
+            background=self.threshold if self.background_word is None else self.background_word,
+            refine=self.refine, tile=self.tile, versions=package_versions(), timings=dict(seconds),
+            warnings=(f"{info.name} does not know {', '.join(strange)}",) if strange else (),
+        )  # fmt: skip
+        result = Segmentation.from_maps(scores, picture, vocabulary, record, background=self.threshold, refiner=refiner)
+        timings = {**record.timings, "full_size": time.perf_counter() - began}
+        return dataclasses.replace(result, record=dataclasses.replace(record, timings=timings))
+
+    def _plan(self, vocabulary: Vocabulary, prompting: Prompting, continue_prompt: Continue | None) -> TextPlan:
+        return plan_text(self.backbone.text, vocabulary, self.method.wording(), prompting, continue_prompt=continue_prompt)
+
+    def _with_baseline(self, vocabulary: Vocabulary) -> Vocabulary:
+        """The vocabulary and, for a method that rejects labels, the word that they are compared with, if it is not in it."""
+        if not getattr(self.method, "reject", 0) or self._baseline(vocabulary) is not None:
+            return vocabulary
+        return Vocabulary((*vocabulary.labels, Label(self.method.absent)))
+
+    def _baseline(self, vocabulary: Vocabulary) -> int | None:
+        """Position of the word that stands for what is not in the picture."""
+        names = [text.lower() for label in vocabulary for text in label.texts[:1]]
+        return names.index(self.method.absent.lower()) if self.method.absent.lower() in names else None
+
+    def _kept(self, scored: Scored, row: int, vocabulary: Vocabulary) -> tuple[bool, ...]:
+        """Which labels are at least `reject` times as strong as the baseline."""
+        if scored.strength is None:
+            return (True,) * len(vocabulary)
+        place = self._baseline(vocabulary)
+        least = self.method.reject * scored.strength[row, -1 if place is None else place]
+        return tuple(
+            label.background or bool(strength >= least)
+            for label, strength in zip(vocabulary, scored.strength[row, : len(vocabulary)], strict=True)
+        )
+
+    def _size(self, picture: Picture) -> tuple[int, int]:
+        """(h, w) at which the model reads a picture."""
+        info = self.backbone.info
+        size = (info.native, info.native) if self.method.squash else picture.size
+        return working_size(size, native=info.native, multiple=info.multiple)
+
+    def _latents(self, pictures: Sequence[Picture]) -> Tensor:
+        size = self._size(pictures[0])
+        return self.backbone.encode_image(to_tensor([resize(picture, size) for picture in pictures]))
+
+    def _make_method(self, method: Any, settings: Mapping[str, Any] | None, prompting: Prompting | None) -> Any:
+        if isinstance(method, str):
+            suited = self.backbone.info.methods.get(method, {})
+            method = make_method(method, {**suited, **(settings or {})})
+        elif settings:
+            raise SettingsError("settings go into the method object itself when one is given")
+        return method if prompting is None else dataclasses.replace(method, prompting=prompting)
+
+    def _choose_batch(self) -> int:
+        if self.backbone.device.type != "cpu":
+            return BATCH_ON_GPU
+        unet = getattr(self.backbone, "unet", None)
+        small = unet is not None and sum(parameter.numel() for parameter in unet.parameters()) < SMALL
+        return BATCH_ON_CPU if small else 1
+
+
+def _read_background(background: Background, default: float | None) -> tuple[float | None, str | None]:
+    """Threshold and word of a background option; one of them, or neither, is set."""
+    if background == "auto":
+        return default, None
+    if background is None or background == "none":
+        return None, None
+    if isinstance(background, str):
+        try:
+            return float(background), None
+        except ValueError:
+            return None, background
+    return float(background), None
+
+
+def _empty(labels: int, size: tuple[int, int]) -> Tensor:
+    import torch
+
+    return cast(Tensor, torch.zeros(labels, max(1, size[0]), max(1, size[1])))

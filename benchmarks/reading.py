@@ -75,7 +75,7 @@ def plain_unet(backbone: UNetBackbone, latents: torch.Tensor, condition: torch.T
 
 def read_and_score(backbone: UNetBackbone, pixels: torch.Tensor, method: Any, plan: TextPlan, *, chunk: int = 1) -> None:
     """What the segmenter does with a picture whose labels are encoded: encode it, read it, score it."""
-    run_passes(backbone, backbone.encode_image(pixels), method, method.probe(None), plan, seed=0, chunk=chunk)
+    run_passes(backbone, backbone.encode_image(pixels), method, method.probe(), plan, seed=0, chunk=chunk)
 
 
 def main() -> None:
@@ -96,8 +96,8 @@ def main() -> None:
     plans = {count: plan(diffsegmenter, count) for count in (1, 21, 171)}
     neutral = plans[1].passes[0].condition.to(backbone.dtype)
     plain = peak_memory(lambda: plain_unet(backbone, latents, neutral))
-    read = peak_memory(lambda: run_passes(backbone, latents, diffsegmenter, diffsegmenter.probe(None), plans[21], seed=0, chunk=1))
-    reading = backbone.read(latents, diffsegmenter.probe(None), condition=neutral)
+    read = peak_memory(lambda: run_passes(backbone, latents, diffsegmenter, diffsegmenter.probe(), plans[21], seed=0, chunk=1))
+    reading = backbone.read(latents, diffsegmenter.probe(), condition=neutral)
     fresh = iter(f"a word never seen before {number}" for number in range(1000))
 
     def new_label() -> None:
@@ -120,7 +120,7 @@ def main() -> None:
         "new label on a reading": new_label,
         "the same, text encoded before": lambda: diffsegmenter.score(reading, plans[1].keys),
         "per-label mode, one label": lambda: run_passes(
-            backbone, latents, one_label, one_label.probe(None), own_prompt, seed=0, chunk=1
+            backbone, latents, one_label, one_label.probe(), own_prompt, seed=0, chunk=1
         ),
         "published protocol, one label": lambda: published_pass(backbone, latents, own_prompt.passes[0].condition),
     }, runs=options.runs)  # fmt: skip

@@ -7,6 +7,7 @@ The network sees pictures and captions, never a mask. See recipes/README.md for 
 
 import argparse
 import itertools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,9 @@ def export(model: Model, tokenizer: CLIPTokenizer, vae: AutoencoderTiny, folder:
     )  # fmt: skip
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     save_tokenizer(tokenizer, folder / "tokenizer")
+    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
+    config.pop("block_out_channels", None)  # derived; AutoencoderTiny saves it and then warns of it
+    (folder / "vae" / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 class Trainer:

@@ -58,6 +58,6 @@ def run_passes(backbone: Backbone, latents: Tensor, method: Any, probe: Probe, p
             (label,) = plan.passes[number].labels
             own = TextPlan(plan.keys.label(label), plan.passes[number : number + 1])
             scored.append(score_reading(method, reading.picture(row), own))
-    maps = torch.cat([one.maps for one in scored]).unflatten(0, (len(latents), -1)).squeeze(2)  # pictures labels h w
+    maps = torch.unflatten(torch.cat([one.maps for one in scored]), 0, (len(latents), -1)).squeeze(2)  # pictures labels h w
     strengths = [one.strength for one in scored if one.strength is not None]
     return Scored(maps, torch.cat(strengths).view(len(latents), -1) if strengths else None)

@@ -2,16 +2,19 @@
 
 import dataclasses
 import logging
+import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from maskwright.backbones.contract import Backbone
 from maskwright.backbones.loading import load_backbone
-from maskwright.errors import SettingsError
+from maskwright.errors import ImageError, SettingsError
 from maskwright.images import ImageLike, Picture, resize, to_tensor, working_size
 from maskwright.methods import make_method
 from maskwright.passes import Scored, run_passes, score_reading
@@ -56,7 +59,8 @@ class Segmenter:
         method: "diffsegmenter", "maskdiffusion", or a settings object of a method.
         settings: settings over the method's (and the model's) defaults, when `method` is a name.
         prompting: "shared", "per-label" or "joint"; None for the method's own.
-        background: a threshold, a background word, "none", or "auto" for the method's own.
+        background: a threshold, a background word, "none", or "auto" for the method's own threshold, which gives way where the
+            vocabulary marks a label as background.
         refine: "none", "guided" or "pamr".
         tile: "none", or "auto" to read large pictures also in tiles.
         category_filter: decides per picture which labels compete; None for all.
@@ -92,8 +96,8 @@ class Segmenter:
         is_backbone = hasattr(model, "read") and hasattr(model, "info")
         self.backbone: Backbone = model if is_backbone else load_backbone(model, device=device, dtype=dtype, offline=offline)
         self.method = self._make_method(method, settings, prompting)
-        threshold, self.background_word = _read_background(background, self.method.background)
-        self.threshold = threshold
+        self.threshold, self.background_word = _read_background(background, self.method.background)
+        self._gives_way = background == "auto"
         self.refine, self.tile, self.seed = refine, tile, seed
         self.category_filter, self.captioner = category_filter, captioner
         self.batch = self._choose_batch() if batch == "auto" else batch
@@ -114,36 +118,29 @@ class Segmenter:
         vocabulary = self.vocabulary(labels)
         if isinstance(image, PictureReading):
             return self._answer(image, vocabulary)
-        if isinstance(image, list | tuple):
-            if any(isinstance(one, PictureReading) for one in image):
-                return [self.segment(one, vocabulary) for one in image]
-            return list(self.segment_many(image, vocabulary))
-        return next(self.segment_many([image], vocabulary))
+        if not isinstance(image, list | tuple):
+            return next(self._segment_all([image], vocabulary))
+        if any(isinstance(one, PictureReading) for one in image):
+            return [self._answer(one, vocabulary) if isinstance(one, PictureReading) else self.segment(one, vocabulary) for one in image]
+        return list(self._segment_all(image, vocabulary))
 
     def segment_many(self, images: Iterable[ImageLike], labels: Labels) -> Iterator[Segmentation]:
-        """Segments pictures one after the other, neighbours of one shape together; yields in their order."""
-        vocabulary = self.vocabulary(labels)
-        group: list[Picture] = []
-        for image in images:
-            picture = Picture.open(image)
-            if group and (len(group) == self.batch or self._size(picture) != self._size(group[0])):
-                yield from self._segment_group(group, vocabulary)
-                group = []
-            group.append(picture)
-        if group:
-            yield from self._segment_group(group, vocabulary)
+        """Segments pictures one after the other, neighbours of one shape together; yields in their order.
+
+        The labels are checked at once, a picture when its turn comes.
+        """
+        return self._segment_all(images, self.vocabulary(labels))
 
     def read(self, image: ImageLike) -> PictureReading:
         """Reads a picture once under a neutral prompt; `segment(reading, labels)` then needs no further pass."""
         picture = Picture.open(image)
-        plan = self._plan(Vocabulary.parse(["thing"]), "shared", None)
-        probe = self.method.probe(Vocabulary.parse(["thing"]))
-        reading = self.backbone.read(self._latents([picture]), probe, condition=plan.passes[0].condition, seed=self.seed)
-        return PictureReading(picture, reading)
+        neutral = self.backbone.text.encode([self.method.wording().neutral]).embeddings
+        latents = self._latents([picture], self._size(picture))
+        return PictureReading(picture, self.backbone.read(latents, self.method.probe(), condition=neutral, seed=self.seed))
 
     def vocabulary(self, labels: Labels) -> Vocabulary:
         """Parses labels, adds the background word, and warns of words that a closed model cannot know."""
-        vocabulary = labels if isinstance(labels, Vocabulary) else Vocabulary.parse(labels, background=self.background_word)
+        vocabulary = Vocabulary.parse(labels, background=self.background_word)
         if strange := self.unknown_words(vocabulary):
             log.warning("%s does not know %s. %s", self.backbone.info.name, ", ".join(strange), self.backbone.info.advice)
         return vocabulary
@@ -157,61 +154,92 @@ class Segmenter:
             label.name for label in vocabulary if not any(set(text.lower().split()) <= known for text in label.texts)
         )  # fmt: skip
 
+    def _segment_all(self, images: Iterable[ImageLike], vocabulary: Vocabulary) -> Iterator[Segmentation]:
+        group: list[Picture] = []
+        for image in images:
+            try:
+                picture = Picture.open(image)
+            except ImageError:
+                yield from self._segment_group(group, vocabulary)  # what came before is not lost
+                raise
+            if group and not self._share_a_pass(group[0], picture):
+                yield from self._segment_group(group, vocabulary)
+                group = []
+            group.append(picture)
+            if len(group) == self.batch:
+                yield from self._segment_group(group, vocabulary)
+                group = []
+        yield from self._segment_group(group, vocabulary)
+
+    def _share_a_pass(self, one: Picture, other: Picture) -> bool:
+        """Whether two pictures are read at one size, and neither in tiles."""
+        return self._size(one) == self._size(other) and not self._is_tiled(one) and not self._is_tiled(other)
+
+    def _is_tiled(self, picture: Picture) -> bool:
+        return self.tile != "none" and tiles_are_worthwhile(picture.size, self._size(picture))
+
     def _segment_group(self, pictures: Sequence[Picture], vocabulary: Vocabulary) -> Iterator[Segmentation]:
-        """Pictures of one working size: one encoding, one pass, then each by itself."""
+        """Pictures that share a pass: one encoding, one pass, then each by itself."""
+        if not pictures:
+            return
         began = time.perf_counter()
+        prompting = self.method.prompting
         if self.category_filter is not None or self.captioner is not None:  # the text then depends on the picture
-            results = [self._score_filtered(picture, vocabulary) for picture in pictures]
+            results = [self._score_own(one, vocabulary, prompting, partial(self._score, [one])) for one in pictures]
         else:
-            scored = self._score(pictures, self._plan(self._with_baseline(vocabulary), self.method.prompting, None))
-            results = [(scored.maps[row], self._kept(scored, row, vocabulary)) for row in range(len(pictures))]
+            scored = self._score(pictures, self._plan(self._with_baseline(vocabulary), prompting, None))
+            results = [(scored.maps[row, : len(vocabulary)], self._kept(scored, row, vocabulary)) for row in range(len(pictures))]
         each = (time.perf_counter() - began) / len(pictures)
         for picture, (maps, kept) in zip(pictures, results, strict=True):
-            yield self._finish(picture, vocabulary, maps[: len(vocabulary)], kept, {"read_and_score": each})
+            yield self._finish(picture, vocabulary, maps, kept, {"read_and_score": each}, prompting=prompting)
 
     def _answer(self, read: PictureReading, vocabulary: Vocabulary) -> Segmentation:
         """Asks labels of a stored reading."""
         began = time.perf_counter()
-        scored = score_reading(self.method, read.reading, self._plan(self._with_baseline(vocabulary), "shared", None))
+        maps, kept = self._score_own(
+            read.picture, vocabulary, "shared", lambda plan: score_reading(self.method, read.reading, plan)
+        )  # fmt: skip
         seconds = {"score": time.perf_counter() - began}
-        kept = self._kept(scored, 0, vocabulary)
-        return self._finish(read.picture, vocabulary, scored.maps[0, : len(vocabulary)], kept, seconds, prompting="shared")
+        return self._finish(read.picture, vocabulary, maps, kept, seconds, prompting="shared")
 
     def _score(self, pictures: Sequence[Picture], plan: TextPlan) -> Scored:
-        """(pictures, labels, h, w) of pictures of one working size; large ones also by tiles."""
-        probe = self.method.probe(None)
+        """(pictures, labels, h, w) of pictures that share a pass; a large one, which is alone, also by tiles."""
+        size = self._size(pictures[0])
+        probe = self.method.probe()
 
         def score(batch: Sequence[Picture]) -> Scored:
-            return run_passes(self.backbone, self._latents(batch), self.method, probe, plan, seed=self.seed, chunk=self.batch)
+            latents = self._latents(batch, size)
+            return run_passes(self.backbone, latents, self.method, probe, plan, seed=self.seed, chunk=self.batch)
 
         whole = score(pictures)
-        if self.tile == "none" or len(pictures) > 1 or not tiles_are_worthwhile(pictures[0].size, self._size(pictures[0])):
+        if not self._is_tiled(pictures[0]):
             return whole
-        finer = sharpen_by_tiles(pictures[0], whole.maps[0], self._size(pictures[0]), lambda batch: score(batch).maps)
+        finer = sharpen_by_tiles(pictures[0], whole.maps[0], size, lambda batch: score(batch).maps)
         return Scored(finer[None], whole.strength)
 
-    def _score_filtered(self, picture: Picture, vocabulary: Vocabulary) -> tuple[Tensor, tuple[bool, ...]]:
-        """One picture whose labels or prompts depend on it: only the labels that the filter keeps get a pass."""
+    def _score_own(
+        self, picture: Picture, vocabulary: Vocabulary, prompting: Prompting, score: Callable[[TextPlan], Scored]
+    ) -> tuple[Tensor, tuple[bool, ...]]:
+        """Maps (labels, h, w) of one picture, and which labels count: the filter chooses them, captions continue their prompts."""
         chosen = (True,) * len(vocabulary)
         if self.category_filter is not None:
             chosen = self.category_filter.keep(picture.pixels, vocabulary).kept
         numbers = [number for number, keep in enumerate(chosen) if keep]
-        size = tuple(side // self.backbone.info.multiple for side in self._size(picture))
         if all(vocabulary[number].background for number in numbers):  # nothing to look for: no pass
-            return _empty(len(vocabulary), (size[0], size[1])), chosen
+            return torch.zeros(len(vocabulary), 1, 1), chosen
         continue_prompt: Continue | None = None
-        if self.captioner is not None and self.method.prompting != "joint":
+        if self.captioner is not None and prompting != "joint":
             continue_prompt = lambda prefix: self.captioner.continue_prompt(picture.pixels, prefix)  # noqa: E731
         part = Vocabulary(tuple(vocabulary[number] for number in numbers))
-        scored = self._score([picture], self._plan(self._with_baseline(part), self.method.prompting, continue_prompt))
-        maps = _empty(len(vocabulary), tuple(scored.maps.shape[-2:])).to(scored.maps.device)  # type: ignore[arg-type]
+        scored = score(self._plan(self._with_baseline(part), prompting, continue_prompt))
+        maps = scored.maps.new_zeros(len(vocabulary), *scored.maps.shape[-2:])
         maps[numbers] = scored.maps[0, : len(numbers)]
         survivors = dict(zip(numbers, self._kept(scored, 0, part), strict=True))
         return maps, tuple(survivors.get(number, False) for number in range(len(vocabulary)))
 
     def _finish(
         self, picture: Picture, vocabulary: Vocabulary, maps: Tensor, kept: tuple[bool, ...], seconds: Mapping[str, float],
-        *, prompting: str | None = None,
+        *, prompting: Prompting,
     ) -> Segmentation:  # fmt: skip
         """Score maps to the picture's own size, and the record of how they were made."""
         began = time.perf_counter()
@@ -221,15 +249,17 @@ class Segmenter:
             refiner = make_refiner(self.refine, picture.pixels, grid=(int(maps.shape[-2]), int(maps.shape[-1])))
         info = self.backbone.info
         strange = self.unknown_words(vocabulary)
+        threshold = self.threshold
+        if self._gives_way and any(label.background for label in vocabulary):
+            threshold = None
         record = Record(
             method=self.method.name, settings=dataclasses.asdict(self.method), model=info.source, revision=info.revision or None,
             device=str(self.backbone.device), dtype=str(self.backbone.dtype).removeprefix("torch."), seed=self.seed,
-            prompting=prompting or self.method.prompting,
-            background=self.threshold if self.background_word is None else self.background_word,
+            prompting=prompting, background=threshold if self.background_word is None else self.background_word,
             refine=self.refine, tile=self.tile, versions=package_versions(), timings=dict(seconds),
             warnings=(f"{info.name} does not know {', '.join(strange)}",) if strange else (),
         )  # fmt: skip
-        result = Segmentation.from_maps(scores, picture, vocabulary, record, background=self.threshold, refiner=refiner)
+        result = Segmentation.from_maps(scores, picture, vocabulary, record, background=threshold, refiner=refiner)
         timings = {**record.timings, "full_size": time.perf_counter() - began}
         return dataclasses.replace(result, record=dataclasses.replace(record, timings=timings))
 
@@ -264,8 +294,7 @@ class Segmenter:
         size = (info.native, info.native) if self.method.squash else picture.size
         return working_size(size, native=info.native, multiple=info.multiple)
 
-    def _latents(self, pictures: Sequence[Picture]) -> Tensor:
-        size = self._size(pictures[0])
+    def _latents(self, pictures: Sequence[Picture], size: tuple[int, int]) -> Tensor:
         return self.backbone.encode_image(to_tensor([resize(picture, size) for picture in pictures]))
 
     def _make_method(self, method: Any, settings: Mapping[str, Any] | None, prompting: Prompting | None) -> Any:
@@ -292,13 +321,11 @@ def _read_background(background: Background, default: float | None) -> tuple[flo
         return None, None
     if isinstance(background, str):
         try:
-            return float(background), None
+            threshold = float(background)
         except ValueError:
             return None, background
-    return float(background), None
-
-
-def _empty(labels: int, size: tuple[int, int]) -> Tensor:
-    import torch
-
-    return cast(Tensor, torch.zeros(labels, max(1, size[0]), max(1, size[1])))
+    else:
+        threshold = float(background)
+    if not math.isfinite(threshold):
+        raise SettingsError(f"the background threshold is {threshold}: give a number such as 0.5, a word, or 'none'")
+    return threshold, None

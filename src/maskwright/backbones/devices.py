@@ -1,4 +1,4 @@
-"""Chooses device and number format."""
+"""Chooses device, number format and memory layout."""
 
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ LARGE = 100_000_000  # parameters from which a CPU with bfloat16 instructions is
 
 
 def choose_device(name: str = "auto") -> "torch.device":
-    """"auto" is the first CUDA device, else Apple's, else the CPU.
+    """The device of a name; "auto" is the first CUDA device, else Apple's, else the CPU.
 
     Raises:
         SettingsError: for a device that this machine lacks.
@@ -34,7 +34,7 @@ def choose_device(name: str = "auto") -> "torch.device":
 
 
 def choose_dtype(name: str, device: "torch.device", *, parameters: int) -> "torch.dtype":
-    """"auto" is float16 on a GPU, bfloat16 for a large model on a CPU that computes in it, else float32.
+    """The format of a name; "auto" is float16 on a GPU, bfloat16 for a large model on a CPU that computes in it, else float32.
 
     Raises:
         SettingsError: for an unknown name, or float16 on a CPU.
@@ -52,3 +52,10 @@ def choose_dtype(name: str, device: "torch.device", *, parameters: int) -> "torc
         raise SettingsError("float16 is slow and inexact on a CPU: use --dtype bfloat16 or float32")
     dtype: torch.dtype = getattr(torch, name)
     return dtype
+
+
+def choose_layout(device: "torch.device") -> "torch.memory_format":
+    """Channels last, which makes convolutions several times faster on CPUs and faster on GPUs; Apple's get the plain order."""
+    import torch
+
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last

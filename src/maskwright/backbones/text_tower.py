@@ -10,7 +10,7 @@ from torch import Tensor
 from maskwright.errors import VocabularyError
 
 AT_ONCE = 16  # texts per pass of the encoder
-REMEMBERED = 4096  # texts whose embeddings are kept
+REMEMBERED = 2048  # texts whose embeddings are kept, half a gigabyte for SD 1.x in float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +20,12 @@ class TextEncoding:
     Attributes:
         embeddings: (texts, length, width), the last hidden states after the final norm.
         offsets: for each text the (start, end) characters of each token; (0, 0) for begin, end and padding.
-        end: (texts,) int64 on the CPU, position of the end token.
+        ends: position of each text's first end token.
     """
 
     embeddings: Tensor
     offsets: tuple[tuple[tuple[int, int], ...], ...]
-    end: Tensor
+    ends: tuple[int, ...]
 
 
 class TextTower:
@@ -44,7 +44,7 @@ class TextTower:
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without begin and end."""
-        return len(self.tokenizer(text, add_special_tokens=False).input_ids)
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
 
     @property
     def room(self) -> int:
@@ -62,21 +62,18 @@ class TextTower:
         for first in range(0, len(fresh), AT_ONCE):
             self._remember(fresh[first : first + AT_ONCE])
         found = [self._memory[text] for text in texts]
-        end = torch.tensor([row[2] for row in found])
-        result = TextEncoding(torch.stack([row[0] for row in found]), tuple(row[1] for row in found), end)
+        result = TextEncoding(torch.stack([row[0] for row in found]), tuple(row[1] for row in found), tuple(row[2] for row in found))
         if len(self._memory) > REMEMBERED:
             self._memory.clear()
         return result
 
     def _remember(self, texts: list[str]) -> None:
-        for text in texts:
-            if (count := self.count_tokens(text)) > self.room:
+        encoded = self.tokenizer(texts, padding="max_length", max_length=self.length, return_offsets_mapping=True, verbose=False)
+        for text, tokens in zip(texts, encoded.input_ids, strict=True):
+            if len(tokens) > self.length:
+                count = len(tokens) - 2
                 raise VocabularyError(f"{text[:60]!r} has {count} tokens, this model reads {self.room}: use a shorter label or prompt")
-        encoded = self.tokenizer(
-            texts, padding="max_length", max_length=self.length, truncation=True, return_offsets_mapping=True, return_tensors="pt"
-        )
-        embeddings = self.encoder(encoded.input_ids.to(self.device))[0]
+        embeddings = self.encoder(torch.tensor(encoded.input_ids, device=self.device))[0]
         for row, text in enumerate(texts):
             offsets = tuple((int(a), int(b)) for a, b in encoded.offset_mapping[row])
-            end = 1 + self.count_tokens(text)
-            self._memory[text] = (embeddings[row], offsets, end)
+            self._memory[text] = (embeddings[row], offsets, sum(encoded.attention_mask[row]) - 1)

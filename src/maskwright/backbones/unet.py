@@ -1,5 +1,6 @@
 """Stable Diffusion 1.x and 2.x: a U-Net with CLIP text conditioning, epsilon- or v-prediction, any native size."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from maskwright.backbones.contract import ModelInfo
+from maskwright.backbones.devices import choose_layout
 from maskwright.backbones.text_tower import TextTower
 from maskwright.errors import ModelError, SettingsError
 from maskwright.readings.attention import CrossLayer, SelfLayer
@@ -17,10 +19,10 @@ from maskwright.readings.sites import Site, choose, unet_sites
 
 
 class UNetBackbone:
-    """A frozen Stable-Diffusion-like model behind the `Backbone` contract.
+    """A frozen Stable-Diffusion-like model behind the `Backbone` contract. The parts are used as they are, on their devices.
 
     Args:
-        unet: UNet2DConditionModel.
+        unet: UNet2DConditionModel, in eval mode like the other two networks.
         vae: AutoencoderKL or AutoencoderTiny.
         text_encoder: CLIPTextModel.
         tokenizer: its fast tokenizer.
@@ -30,6 +32,9 @@ class UNetBackbone:
         revision: commit or "".
         licence: of the weights or "".
         sidecar: the model's maskwright.json: "words", "advice", "methods".
+
+    Raises:
+        ModelError: parts that are not of the Stable Diffusion kind or do not fit each other.
     """
 
     def __init__(
@@ -38,14 +43,15 @@ class UNetBackbone:
     ) -> None:  # fmt: skip
         if not hasattr(scheduler, "alphas_cumprod"):
             raise ModelError(f"{type(scheduler).__name__} has no noise schedule of the diffusion kind: use an SD 1.x or 2.x model")
+        if unet.config.in_channels != vae.config.latent_channels:
+            raise ModelError(
+                f"this U-Net reads {unet.config.in_channels} channels, its autoencoder gives {vae.config.latent_channels} "
+                "(an inpainting or depth model?): use a plain text-to-image model"
+            )
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
-        for part in (unet, vae, text_encoder):
-            part.requires_grad_(False).eval()
         self.device, self.dtype = unet.device, unet.dtype
-        if self.device.type in ("cpu", "cuda"):
-            unet.to(memory_format=torch.channels_last)
-            vae.to(memory_format=torch.channels_last)
-        self.text = TextTower(tokenizer, text_encoder, self.device)
+        self.layout = choose_layout(self.device)
+        self.text = TextTower(tokenizer, text_encoder, text_encoder.device)
         self.sites = unet_sites(unet)
         self.vae_factor = 2 ** (len(vae.config.decoder_block_out_channels if "decoder_block_out_channels" in vae.config
                                     else vae.config.block_out_channels) - 1)  # fmt: skip
@@ -62,12 +68,11 @@ class UNetBackbone:
     @torch.inference_mode()
     def encode_image(self, pixels: Tensor) -> Tensor:
         """(pictures, 3, H, W) in -1..1 to scaled latents (pictures, channels, h, w): the posterior's mean."""
-        pixels = pixels.to(self.device, self.dtype, memory_format=torch.channels_last)
-        encoded = self.vae.encode(pixels)
+        encoded = self.vae.encode(pixels.to(self.vae.device, self.vae.dtype, memory_format=self.layout))
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
         scaled: Tensor = (latents - shift) * self.vae.config.scaling_factor
-        return scaled
+        return scaled.to(self.device, self.dtype)
 
     def noised(self, latents: Tensor, probe: Probe, *, seed: int) -> tuple[Tensor, Tensor]:
         """The U-Net's rows for a probe: sqrt(a) x + sqrt(1 - a) e, and the timestep of each row.
@@ -97,23 +102,21 @@ class UNetBackbone:
         if not (cross or selves or features):
             raise SettingsError("this probe asks for nothing: choose cross-attention, self-attention or features")
         rows, timesteps = self.noised(latents, probe, seed=seed)
+        rows = rows.to(self.device, self.dtype, memory_format=self.layout)
         text = condition.expand(len(latents), -1, -1).repeat_interleave(probe.repeats, 0).to(rows)
         recorder = Recorder(
             self.unet, kept=cross + features + (() if fold else selves), folded=selves if fold else (),
             rows_per_picture=probe.repeats,
         )  # fmt: skip
-        rows = rows.contiguous(memory_format=torch.channels_last)
         recorder.run(lambda: self.unet(rows, timesteps, encoder_hidden_states=text, return_dict=False))
         return self._reading(recorder.recording, probe, latents, cross, selves)
 
-    def _reading(
-        self, seen: Recording, probe: Probe, latents: Tensor, cross: tuple[Site, ...], selves: tuple[Site, ...]
-    ) -> Reading:
+    def _reading(self, seen: Recording, probe: Probe, latents: Tensor, cross: tuple[Site, ...], selves: tuple[Site, ...]) -> Reading:
         cross_layers = []
         for site in cross:
             attention = self.unet.get_submodule(site.path)
             query = split_heads(seen.queries[site.name], attention.heads)
-            weight = attention.to_k.weight
+            weight = attention.to_k.weight.detach()  # the model's own memory, without its gradient
             cross_layers.append(CrossLayer(site.name, site.factor, query, weight, attention.scale, seen.grids[site.name]))
         self_layers = []
         for site in selves if probe.self_mode == "keep" else ():
@@ -125,7 +128,7 @@ class UNetBackbone:
             probe=probe, latent_size=(int(latents.shape[-2]), int(latents.shape[-1])), pictures=len(latents),
             cross_layers=tuple(cross_layers), self_layers=tuple(self_layers),
             folded={factor: (total / layers, grids[factor]) for factor, (total, layers) in seen.folded.items()},
-            features={name: values.float().unflatten(0, (-1, probe.repeats)).mean(1) for name, values in seen.features.items()},
+            features={name: torch.unflatten(values.float(), 0, (-1, probe.repeats)).mean(1) for name, values in seen.features.items()},
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -137,17 +140,21 @@ class UNetBackbone:
         scheduler = type(self.scheduler).from_config(self.scheduler.config)
         scheduler.set_timesteps(steps, device=self.device)
         shape = (self.unet.config.in_channels, self.latent_side, self.latent_side)
-        noise = [torch.randn(shape, generator=torch.Generator().manual_seed(seed + n)) for n in range(len(prompts))]
-        latents = torch.stack(noise).to(self.device, self.dtype) * scheduler.init_noise_sigma
-        text = self.text.encode([*([""] * len(prompts)), *prompts]).embeddings.to(self.dtype)
+        generators = [torch.Generator().manual_seed(seed + n) for n in range(len(prompts))]
+        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+        latents = noise.to(self.device, self.dtype) * scheduler.init_noise_sigma
+        draws = "generator" in inspect.signature(scheduler.step).parameters  # a sampler that adds noise on its way
+        extra: dict[str, Any] = {"generator": generators} if draws else {}
+        text = self.text.encode([*([""] * len(prompts)), *prompts]).embeddings.to(latents)
         for number, timestep in enumerate(scheduler.timesteps):
             doubled = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
-            doubled = doubled.to(self.dtype).contiguous(memory_format=torch.channels_last)
+            doubled = doubled.to(self.dtype).contiguous(memory_format=self.layout)
             predicted = self.unet(doubled, timestep, encoder_hidden_states=text, return_dict=False)[0]
             plain, guided = predicted.chunk(2)
-            latents = scheduler.step(plain + guidance * (guided - plain), timestep, latents, return_dict=False)[0]
+            latents = scheduler.step(plain + guidance * (guided - plain), timestep, latents, **extra, return_dict=False)[0]
             if progress:
                 progress(number + 1)
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
-        decoded = self.vae.decode((latents / self.vae.config.scaling_factor + shift).to(self.dtype)).sample
-        return (decoded.float() / 2 + 0.5).clamp(0, 1)
+        decoded = self.vae.decode((latents / self.vae.config.scaling_factor + shift).to(self.vae.device, self.vae.dtype)).sample
+        pictures: Tensor = (decoded.float() / 2 + 0.5).clamp(0, 1)
+        return pictures

@@ -1,13 +1,12 @@
 """What the options say about model and method: checked while nothing heavy is imported, then loaded."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from maskwright.backbones.catalog import find_row
 from maskwright.backbones.devices import DTYPES
+from maskwright.backbones.hub import identify
 from maskwright.cli.settings import parse_settings
 from maskwright.errors import SettingsError
 from maskwright.methods import METHODS
@@ -36,7 +35,7 @@ class Engine:
 
     Raises:
         SettingsError: a value that is not among the choices, or two options that do not go together.
-        ModelError: a model name that is not in the catalogue.
+        ModelError: neither a folder, nor a name of the catalogue, nor a hub id.
     """
 
     model: str = "sticker"
@@ -71,8 +70,8 @@ class Engine:
             raise SettingsError("--clip names the model of a filter: add --filter clip or --filter clip+caption")
         if self.blip and not (self.caption or self.category_filter == "clip+caption"):
             raise SettingsError("--blip names the model that writes captions: add --caption or --filter clip+caption")
-        if not Path(self.model).is_dir() and "/" not in self.model and os.sep not in self.model:
-            find_row(self.model)  # refuses an unknown name, and lists the known ones
+        if not Path(self.model).expanduser().is_dir():
+            identify(self.model)  # refuses an unknown name, and lists the known ones
 
     def load(self) -> "Segmenter":
         """Checks what needs torch to be checked, then loads the models.

@@ -45,15 +45,16 @@ def show(name: Name) -> None:
     from rich.table import Table
 
     facts = _facts(catalog()[name]) if name in catalog() else {"name": name}
-    folder = Path(name) if Path(name).is_dir() else local_folder(name)
+    folder = Path(name) if name not in catalog() and Path(name).is_dir() else local_folder(name)
     if folder is None:
-        facts["here"] = f"no: `maskwright models fetch {name}` brings it"
+        bundled = name in catalog() and catalog()[name].bundled
+        facts["here"] = "no: install maskwright again" if bundled else f"no: `maskwright models fetch {name}` brings it"
     else:
         facts |= {"folder": str(folder), "size": _megabytes(folder), **_sidecar_facts(folder)}
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for key, value in facts.items():
         table.add_row(key, value)
-    Console(highlight=False).print(table, markup=False)
+    Console(markup=False, emoji=False, highlight=False).print(table)
 
 
 @app.command()
@@ -61,9 +62,9 @@ def show(name: Name) -> None:
 def fetch(name: Name) -> None:
     """Download a model, unless it is here, and print its folder."""
     prepare()
-    from maskwright.backbones import loading
+    from maskwright.backbones import hub
 
-    folder = loading.fetch(name)
+    folder = hub.fetch(name)
     if not folder.is_dir():
         raise ModelError(f"{name} belongs to the package but {folder} is missing: install maskwright again")
     print(folder)
@@ -75,13 +76,11 @@ def local_folder(name: str) -> Path | None:
     Raises:
         ModelError: a name that is neither in the catalogue nor a hub id.
     """
-    from maskwright.backbones import loading
+    from maskwright.backbones import hub
 
-    row = catalog().get(name)
-    if row is None and name.count("/") != 1:
-        raise ModelError(f"unknown model {name!r}: choose one of {', '.join(catalog())}, or give a hub id (owner/name)")
+    hub.identify(name)
     try:
-        folder = loading.fetch(name, offline=True)
+        folder = hub.fetch(name, offline=True)
     except ModelError:
         return None
     return folder if folder.is_dir() else None
@@ -104,13 +103,14 @@ def _sidecar_facts(folder: Path) -> dict[str, str]:
     """What a model's own maskwright.json says of its words."""
     import json
 
-    from maskwright.backbones.loading import SIDECAR
+    from maskwright.backbones.hub import SIDECAR
 
     try:
         content = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {"advice": content.get("advice", ""), "words": ", ".join(content.get("words", ()))}
+    known = content.get("labels") or content.get("words", ())
+    return {"advice": content.get("advice", ""), "knows": ", ".join(known)}
 
 
 def _megabytes(folder: Path) -> str:

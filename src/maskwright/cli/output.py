@@ -26,14 +26,14 @@ class Reporter:
     """Tells what happens to the pictures of a run, and counts.
 
     Attributes:
-        done, skipped, failed: pictures so far.
+        done, kept, failed: pictures so far.
         bar: shown meanwhile.
     """
 
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         """Prints JSON lines or, unless `quiet`, tables and notes."""
         self.as_json, self.quiet = as_json, quiet
-        self.done = self.skipped = self.failed = 0
+        self.done = self.kept = self.failed = 0
         self.bar = Bar()
 
     def note(self, text: str) -> None:
@@ -49,7 +49,7 @@ class Reporter:
 
     def keep(self, document: Mapping[str, Any], files: Sequence[Path]) -> None:
         """A picture that an earlier run has done."""
-        self.skipped += 1
+        self.kept += 1
         if self.as_json:
             print_json({**document, "files": _named(files)})
 
@@ -62,21 +62,15 @@ class Reporter:
 
                 print_json({**to_document(result), "files": _named(files)})
             elif not self.quiet:
-                _print_table(result, files)
+                _print_table(result, files, apart=self.done > 1)
         self.bar.advance()
-
-    @property
-    def summary(self) -> str:
-        """"pictures: 3 done, 1 kept from before, 1 failed"."""
-        counts = {"done": self.done, "kept from before": self.skipped, "failed": self.failed}
-        return "pictures: " + (", ".join(f"{count} {what}" for what, count in counts.items() if count) or "0 done")
 
 
 def _named(files: Sequence[Path]) -> dict[str, str]:
     return dict(zip(("labels", "overlay", "json"), map(os.fspath, files), strict=True))
 
 
-def _print_table(result: "Segmentation", files: Sequence[Path]) -> None:
+def _print_table(result: "Segmentation", files: Sequence[Path], *, apart: bool) -> None:
     """Label, share and mean score of what was found, what was not found, and the files."""
     from rich.console import Console
     from rich.table import Table
@@ -84,6 +78,8 @@ def _print_table(result: "Segmentation", files: Sequence[Path]) -> None:
 
     console = Console(file=sys.stdout, highlight=False)
     height, width = result.picture.size
+    if apart:
+        console.print()
     console.print(Text(f"{result.picture.source} ({width} x {height})", style="bold"), soft_wrap=True)
     table = Table("label", box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("share", "mean score"):

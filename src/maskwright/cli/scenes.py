@@ -13,7 +13,7 @@ from maskwright.cli.output import print_json
 from maskwright.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from maskwright.evaluation.scenes import BenchmarkResult
+    from maskwright.evaluation.scenes import BenchmarkResult, SceneScore
     from maskwright.segmenter import Segmenter
 
 SPLITS, ASKED = ("benchmark", "tuning"), ("caption", "all")
@@ -34,7 +34,7 @@ def benchmark_scenes(
     dtype: options.Dtype = "auto",
     batch: options.Batch = "auto",
     offline: options.Offline = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per scene and one of the whole.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the figures.")] = False,
 ) -> None:
     """Measure a method on the bundled scenes, whose masks are exact.
@@ -54,9 +54,14 @@ def benchmark_scenes(
     if not quiet:
         say(describe(segmenter))
     with progress_bar(limit, unit="scenes", quiet=quiet) as bar:
+
+        def tell(score: "SceneScore") -> None:
+            bar.advance()
+            if as_json:
+                print_json(dataclasses.asdict(score))
+
         result = run_benchmark(
-            segmenter, limit=limit, split=split, labels=cast(Literal["caption", "all"], labels),
-            progress=lambda done, total: bar.advance(),
+            segmenter, limit=limit, split=split, labels=cast(Literal["caption", "all"], labels), on_scene=tell
         )  # fmt: skip
     if as_json:
         print_json(_document(result, segmenter, split))

@@ -3,6 +3,7 @@
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,11 +73,12 @@ def segment(
     sources = find_sources(inputs, refuse=report.refuse)
     if sources:
         prepare_folder(out)
-        segmenter = engine.load()
-        report.note(describe(segmenter))
-        _run(segmenter, sources, vocabulary, out, report, resume=resume)
-    if report.failed and len(sources) + len(inputs) > 2:
-        say(f"error: {report.summary}")
+        _run(engine, sources, vocabulary, out, report, resume=resume)
+    seen = report.done + report.kept + report.failed
+    if report.failed and seen > 1:
+        say(f"error: {report.failed} of {seen} pictures failed")
+    elif seen > 1:
+        report.note(f"{seen} pictures done{f' ({report.kept} by an earlier run)' if report.kept else ''}, in {out}")
     if report.failed:
         raise typer.Exit(FAILED)
 
@@ -97,19 +99,27 @@ def prepare_folder(folder: Path) -> None:
 
 
 def _run(
-    segmenter: "Segmenter", sources: Sequence[Source], vocabulary: "Vocabulary", out: Path, report: Reporter, *, resume: bool
+    engine: Engine, sources: Sequence[Source], vocabulary: "Vocabulary", out: Path, report: Reporter, *, resume: bool
 ) -> None:
-    todo = _without_done(segmenter, sources, vocabulary, out, report) if resume else sources
+    pictures, refused = _open_all(sources, report), report.failed
+    if not resume:  # opens the first already: a lone picture that is none should not wait for the model
+        first = next(pictures, None)
+        if first is None:
+            return
+        pictures = chain([first], pictures)
+    segmenter = engine.load()
+    report.note(describe(segmenter))
+    if resume:
+        sources = _without_done(segmenter, sources, vocabulary, out, report)
+        pictures = _open_all(sources, report)
     try:
-        with progress_bar(len(todo), unit="pictures", quiet=report.quiet) as report.bar:
-            for result in segmenter.segment_many(_open_all(todo, report), vocabulary) if todo else ():
+        with progress_bar(len(sources) - (report.failed - refused), unit="pictures", quiet=report.quiet) as report.bar:
+            for result in segmenter.segment_many(pictures, vocabulary) if sources else ():
                 report.finish(result, result.save(out))
     except KeyboardInterrupt:
-        left = len(sources) - report.done - report.skipped
-        say(f"interrupted with {left} of {len(sources)} pictures left: what is written is whole, and --resume goes on from here")
+        left = len(sources) - report.done - (report.failed - refused)
+        say(f"interrupted, {left} pictures to go: what is written is whole, and --resume goes on from here")
         raise typer.Exit(INTERRUPTED) from None
-    if len(sources) > 1 and not report.failed:
-        report.note(f"{report.summary}, in {out}")
 
 
 def _open_all(sources: Sequence[Source], report: Reporter) -> Iterator["Picture"]:

@@ -23,6 +23,16 @@ ASK: dict[str, str] = {
 }
 
 
+@dataclass(frozen=True)
+class SceneScore:
+    """One scene of a run: its seed, the words in it, their mean IoU in this scene, and the share of right pixels."""
+
+    scene: int
+    words: tuple[str, ...]
+    miou: float
+    accuracy: float
+
+
 @dataclass(frozen=True, eq=False)
 class BenchmarkResult:
     """What a run on the bundled scenes gave.
@@ -46,7 +56,7 @@ class BenchmarkResult:
 
 def run_benchmark(
     segmenter: Segmenter, *, limit: int = SIZE, split: str = "benchmark", labels: Literal["caption", "all"] = "caption",
-    progress: Callable[[int, int], Any] | None = None,
+    on_scene: Callable[[SceneScore], Any] | None = None,
 ) -> BenchmarkResult:  # fmt: skip
     """Segments the bundled scenes and scores the result.
 
@@ -58,7 +68,7 @@ def run_benchmark(
         limit: the first so many scenes.
         split: "benchmark", or "tuning" for choosing settings.
         labels: "caption": the words that are in the scene compete; "all": all 56 words compete in every scene.
-        progress: called with (scenes done, scenes in all).
+        on_scene: called after each scene with its own score.
 
     Raises:
         SettingsError: for a limit or label choice that cannot be used.
@@ -73,10 +83,11 @@ def run_benchmark(
     done = 0
     for scenes in _batches(limit, split, 25):
         for scene, result in zip(scenes, _segment(segmenter, scenes, names, labels), strict=True):
-            counts += count_pixels(scene.labels, _to_words(result, names), classes=len(names))
+            own = count_pixels(scene.labels, _to_words(result, names), classes=len(names))
+            counts += own
+            if on_scene:
+                on_scene(SceneScore(done, scene.words, mean_iou(own), pixel_accuracy(own)))
             done += 1
-            if progress:
-                progress(done, limit)
     ious = class_iou(counts)
     occurring = {name: float(ious[n]) for n, name in enumerate(names) if counts[n].sum() and not math.isnan(ious[n])}
     return BenchmarkResult(

@@ -8,7 +8,6 @@ from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import Probe
 from maskwright.readings.reading import Reading
 from maskwright.text.wording import Prompting, Wording
-from maskwright.vocabulary import Vocabulary
 
 
 class TextDrivenMethod(Protocol):
@@ -39,8 +38,8 @@ class TextDrivenMethod(Protocol):
         """How labels become prompts."""
         ...
 
-    def probe(self, vocabulary: Vocabulary) -> Probe:
-        """What must be read."""
+    def probe(self) -> Probe:
+        """What must be read; the same for all labels, so that a stored reading serves labels that are asked for later."""
         ...
 
     def score(self, reading: Reading, keys: TextKeys) -> Tensor:

@@ -1,5 +1,6 @@
 """Attention as operators over stored queries and keys; arrays of heads x tokens x tokens are never kept."""
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -39,7 +40,7 @@ class CrossLayer:
     def keys(self, embeddings: Tensor) -> Tensor:
         """(n, width) text embeddings to (heads, dim, n) float32 keys, scaled."""
         projected = F.linear(embeddings.to(self.key_weight), self.key_weight).float() * self.scale  # n heads*dim
-        return projected.unflatten(-1, (self.query.shape[1], -1)).permute(1, 2, 0)
+        return torch.unflatten(projected, -1, (self.query.shape[1], -1)).permute(1, 2, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,61 +89,58 @@ class CrossAttention:
         sums: dict[int, tuple[Tensor, int]] = {}
         for layer in layers:
             flat = self._softmax(layer, keys) if peak is None else self._exp(layer, keys, peak)
-            maps = flat.unflatten(0, (-1, self.repeats)).mean(1).unflatten(-1, layer.grid)  # pictures labels h w
+            maps = torch.unflatten(torch.unflatten(flat, 0, (-1, self.repeats)).mean(1), -1, layer.grid)  # pictures labels h w
             total, count = sums.get(layer.factor, (torch.zeros_like(maps), 0))
             sums[layer.factor] = (total + maps, count + 1)
         return [LayerMaps(factor, count, total / count) for factor, (total, count) in sorted(sums.items())]
 
     def _softmax(self, layer: CrossLayer, keys: TextKeys) -> Tensor:
         """(rows, labels, tokens): mean over heads of the probability of each label's tokens."""
-        chosen, weights = keys.tokens()
-        chosen, weights = chosen.to(layer.query.device), weights.to(layer.query.device)
+        device = layer.query.device
         rows, heads, tokens, _ = layer.query.shape
         texts, length, _ = keys.embeddings.shape
-        result = torch.zeros(rows, len(keys), tokens, device=layer.query.device)
+        weights, log_weight = keys.weights.to(device), keys.log_weight.to(device)
+        result = torch.zeros(rows, len(keys), tokens, device=device)
         at_once = max(1, CELLS_AT_ONCE // (heads * tokens * length))
         query = layer.query.float()
         for first in range(0, texts, at_once):
-            part = slice(first, min(first + at_once, texts))
-            inside = (chosen[:, 0] >= part.start) & (chosen[:, 0] < part.stop)
-            if not inside.any():
+            last = min(first + at_once, texts)
+            inside = slice(bisect_left(keys.tokens, (first, 0)), bisect_left(keys.tokens, (last, 0)))
+            columns = [(text - first) * length + position for text, position in keys.tokens[inside]]
+            if not columns:
                 continue
-            key = layer.keys(keys.embeddings[part].flatten(0, 1))  # heads dim texts*length
-            columns = (chosen[inside, 0] - part.start) * length + chosen[inside, 1]
-            bias = keys.log_weight[part]
+            key = layer.keys(keys.embeddings[first:last].flatten(0, 1))  # heads dim texts*length
+            chosen = torch.tensor(columns, device=device)
             for row in range(rows):
-                logits = torch.matmul(query[row], key).unflatten(-1, (-1, length)).add_(bias)  # heads tokens texts length
-                probability = logits.softmax(-1).flatten(2)[..., columns].mean(0)  # tokens columns
+                logits = torch.unflatten(query[row] @ key, -1, (-1, length))  # heads tokens texts length
+                probability = logits.add_(log_weight[first:last]).softmax(-1).flatten(2)[..., chosen].mean(0)  # tokens columns
                 result[row] += weights[:, inside] @ probability.T
         return result
 
     def _column_logits(self, layer: CrossLayer, keys: TextKeys) -> Iterator[tuple[int, Tensor]]:
         """For each row its logits of the labels' tokens: (heads, tokens, columns)."""
-        chosen, _ = keys.tokens()
-        key = layer.keys(keys.embeddings[chosen[:, 0], chosen[:, 1]])
+        texts, positions = ([token[part] for token in keys.tokens] for part in (0, 1))
+        key = layer.keys(keys.embeddings[texts, positions])
         for row in range(len(layer.query)):
             yield row, torch.matmul(layer.query[row].float(), key)
 
     def _peak(self, layers: list[CrossLayer], keys: TextKeys) -> Tensor:
         """(pictures, labels): the largest logit of each label over layers, heads, pixels and samples."""
-        _, weights = keys.tokens()
-        belongs = weights.to(self.layers[0].query.device) > 0
-        rows = len(layers[0].query)
-        peak = torch.full((rows, len(keys)), -torch.inf, device=belongs.device)
+        elsewhere = keys.weights.to(layers[0].query.device) == 0
+        peak = torch.full((len(layers[0].query), len(keys)), -torch.inf, device=elsewhere.device)
         for layer in layers:
             for row, logits in self._column_logits(layer, keys):
-                largest = logits.amax((0, 1)).expand(len(keys), -1).masked_fill(~belongs, -torch.inf).amax(1)
+                largest = logits.amax((0, 1)).expand(len(keys), -1).masked_fill(elsewhere, -torch.inf).amax(1)
                 peak[row] = torch.maximum(peak[row], largest)
-        return peak.unflatten(0, (-1, self.repeats)).amax(1)
+        return torch.unflatten(peak, 0, (-1, self.repeats)).amax(1)
 
     def _exp(self, layer: CrossLayer, keys: TextKeys, peak: Tensor) -> Tensor:
         """(rows, labels, tokens): mean over heads of exp(logit - the label's peak)."""
-        _, weights = keys.tokens()
-        weights = weights.to(layer.query.device)
+        weights = keys.weights.to(layer.query.device)
         result = torch.empty(len(layer.query), len(keys), layer.query.shape[2], device=layer.query.device)
         for row, logits in self._column_logits(layer, keys):
-            for label in range(len(keys)):
-                own = weights[label] > 0
+            for label, places in enumerate(keys.members):
+                own = list(places)
                 raised = (logits[..., own] - peak[row // self.repeats, label]).exp().mean(0)  # tokens columns
                 result[row, label] = raised @ weights[label, own]
         return result
@@ -170,9 +168,7 @@ class SelfAttention:
         repeats: consecutive rows per picture in `layers`, averaged.
     """
 
-    def __init__(
-        self, *, grid: tuple[int, int], layers: tuple[SelfLayer, ...] = (), mean: Tensor | None = None, repeats: int = 1
-    ) -> None:
+    def __init__(self, *, grid: tuple[int, int], layers: tuple[SelfLayer, ...] = (), mean: Tensor | None = None, repeats: int = 1) -> None:
         if mean is None and not layers:
             raise SettingsError("a self-attention operator needs kept layers or a folded mean")
         self.grid, self.layers, self.repeats = grid, layers, repeats
@@ -193,8 +189,9 @@ class SelfAttention:
         return self._mean
 
     def rows(self, points: Tensor) -> Tensor:
-        """The attention of some pixels: (pictures, n) token numbers to (pictures, n, tokens)."""
-        return torch.take_along_dim(self.dense(), points[..., None], 1)
+        """The attention of some pixels: (pictures, n) int64 token numbers, row by row of the grid, to (pictures, n, tokens)."""
+        dense = self.dense()
+        return torch.take_along_dim(dense, points[..., None].to(dense.device), 1)
 
     def complete(self, maps: Tensor, *, hops: int = 1) -> Tensor:
         """A @ maps, `hops` times: every pixel becomes the mean of what it attends to.
@@ -202,12 +199,15 @@ class SelfAttention:
         Args:
             maps: (pictures, channels, h, w) on this operator's grid.
             hops: 0 returns the maps.
+
+        Returns:
+            (pictures, channels, h, w) float32.
         """
         flat = maps.flatten(2).transpose(1, 2).float()  # pictures tokens channels
         few = self._mean is None and flat.shape[-1] <= self.layers[0].query.shape[-1]
         for _ in range(hops):
             flat = self._through_values(flat) if few else torch.bmm(self.dense(), flat)
-        return flat.transpose(1, 2).unflatten(-1, self.grid)
+        return torch.unflatten(flat.transpose(1, 2), -1, self.grid)
 
     def _through_values(self, values: Tensor) -> Tensor:
         """A @ values without A: fused attention with the maps as values, (pictures, tokens, channels).
@@ -220,5 +220,6 @@ class SelfAttention:
             padded = F.pad(values, (0, layer.query.shape[-1] - channels)).to(layer.query)
             spread = padded.repeat_interleave(self.repeats, 0)[:, None].expand(-1, layer.query.shape[1], -1, -1)
             mixed = F.scaled_dot_product_attention(layer.query, layer.key, spread, scale=layer.scale)
-            total += mixed[..., :channels].float().mean(1).unflatten(0, (-1, self.repeats)).mean(1)
+            rows = mixed[..., :channels].float().mean(1)  # pictures*repeats tokens channels
+            total += torch.unflatten(rows, 0, (-1, self.repeats)).mean(1)
         return total / len(self.layers)

@@ -55,7 +55,7 @@ class FoldingProcessor:
     def __init__(self, attention: Any, deliver: Callable[[Tensor], None], rows_per_picture: int) -> None:
         unusual = [name for name in ("spatial_norm", "group_norm", "norm_q", "norm_k") if getattr(attention, name, None) is not None]
         if unusual:
-            raise ModelError(f"a self-attention layer with {', '.join(unusual)} cannot be folded: read it with self_mode='keep'")
+            raise ModelError(f"a self-attention layer with {', '.join(unusual)} cannot be folded: use an SD 1.x or 2.x model")
         self.deliver, self.rows_per_picture = deliver, rows_per_picture
 
     def __call__(
@@ -64,7 +64,7 @@ class FoldingProcessor:
     ) -> Tensor:  # fmt: skip
         """The layer's output, (rows, tokens, channels)."""
         if attention_mask is not None or encoder_hidden_states is not None:
-            raise ModelError("masked self-attention cannot be folded: read it with self_mode='keep'")
+            raise ModelError("masked self-attention cannot be folded: read the model without an attention mask")
         residual = hidden_states
         query, key, value = (
             torch.unflatten(projection(hidden_states), -1, (attn.heads, -1)).transpose(1, 2).contiguous()
@@ -83,4 +83,5 @@ class FoldingProcessor:
         output = attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2)))
         if attn.residual_connection:
             output = output + residual
-        return output / attn.rescale_output_factor
+        scaled: Tensor = output / attn.rescale_output_factor
+        return scaled

@@ -1,6 +1,8 @@
 """Labels as keys: the text embeddings that stored queries are asked for, and which tokens stand for which label."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -16,7 +18,7 @@ class TextKeys:
         embeddings: (texts, length, width), as the U-Net's cross-attention gets them.
         log_weight: (texts, length) float32, added to the logits of each token: 0 for a plain token, log n for one that
             stands for n tokens, -inf for none.
-        columns: for each label its names (the word itself, then its synonyms), each the tokens it is made of.
+        columns: for each label its names (the word itself, then its synonyms), each the tokens that make its map.
     """
 
     embeddings: Tensor
@@ -34,22 +36,30 @@ class TextKeys:
         names = tuple(tuple((where[text], position) for text, position in name) for name in self.columns[index])
         return TextKeys(self.embeddings[used], self.log_weight[used], (names,))
 
-    def tokens(self) -> tuple[Tensor, Tensor]:
-        """The distinct tokens that labels use, (n, 2) int64 of (text, position), and (labels, n) float32 weights.
+    @cached_property
+    def tokens(self) -> tuple[Token, ...]:
+        """The n distinct tokens that labels use, sorted by text, then position."""
+        return tuple(sorted({token for label in self.columns for name in label for token in name}))
 
-        A label's weights sum to 1: equal shares for its names, and inside a name for its tokens.
-        """
-        distinct = sorted({token for label in self.columns for name in label for token in name})
-        where = {token: number for number, token in enumerate(distinct)}
-        weights = torch.zeros(len(self.columns), len(distinct))
-        for row, label in enumerate(self.columns):
+    @cached_property
+    def members(self) -> tuple[tuple[int, ...], ...]:
+        """For each label the places of its tokens in `tokens`."""
+        where = {token: place for place, token in enumerate(self.tokens)}
+        return tuple(tuple(sorted({where[token] for name in label for token in name})) for label in self.columns)
+
+    @cached_property
+    def weights(self) -> Tensor:
+        """(labels, n) float32 shares of the tokens; a label's sum to 1, equally for its names, and inside a name for its tokens."""
+        where = {token: place for place, token in enumerate(self.tokens)}
+        shares = [[0.0] * len(self.tokens) for _ in self.columns]
+        for row, label in zip(shares, self.columns, strict=True):
             for name in label:
                 for token in name:
-                    weights[row, where[token]] += 1 / (len(label) * len(name))
-        return torch.tensor(distinct, dtype=torch.int64).reshape(-1, 2), weights
+                    row[where[token]] += 1 / (len(label) * len(name))
+        return torch.tensor(shares, dtype=torch.float32, device=self.embeddings.device)
 
 
-def merge_padding(embeddings: Tensor, end: Tensor, *, longest: int) -> tuple[Tensor, Tensor]:
+def merge_padding(embeddings: Tensor, ends: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Replaces the padding after each text's end token by one token that stands for all of it.
 
     CLIP pads with dozens of tokens whose keys nearly agree; their mean, counted as often as there are of them, keeps
@@ -57,17 +67,17 @@ def merge_padding(embeddings: Tensor, end: Tensor, *, longest: int) -> tuple[Ten
 
     Args:
         embeddings: (texts, length, width).
-        end: (texts,) int64, position of each text's first end token.
-        longest: the largest entry of `end`.
+        ends: position of each text's first end token.
 
     Returns:
-        (texts, longest + 2, width) embeddings and (texts, longest + 2) log weights.
+        (texts, longest + 2, width) embeddings and (texts, longest + 2) float32 log weights, longest being the last end.
     """
     texts, length, _ = embeddings.shape
-    position = torch.arange(length, device=embeddings.device)
-    padding = position > end[:, None]  # texts length
+    longest = max(ends)
+    end = torch.tensor(ends, device=embeddings.device)
+    padding = torch.arange(length, device=embeddings.device) > end[:, None]  # texts length
     count = padding.sum(1)
-    mean = (embeddings * padding[..., None]).sum(1, keepdim=True) / count.clamp(min=1)[:, None, None]
+    mean = (embeddings.float() * padding[..., None]).sum(1, keepdim=True) / count.clamp(min=1)[:, None, None]
     kept = torch.cat([embeddings[:, : longest + 1], mean.to(embeddings.dtype)], 1)
     log_weight = torch.zeros(texts, longest + 2, device=embeddings.device)
     log_weight[:, : longest + 1].masked_fill_(padding[:, : longest + 1], -torch.inf)

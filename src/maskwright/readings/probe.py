@@ -54,6 +54,8 @@ class Probe:
             raise SettingsError(f"timesteps must be one or more non-negative integers, not {self.timesteps}")
         if self.samples < 1:
             raise SettingsError(f"samples must be at least 1, not {self.samples}")
+        if self.self_mode not in ("keep", "fold"):
+            raise SettingsError(f"self_mode must be 'keep' or 'fold', not {self.self_mode!r}")
 
     @property
     def repeats(self) -> int:

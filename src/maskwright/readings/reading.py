@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from maskwright.errors import SettingsError
@@ -62,8 +61,7 @@ class Reading:
             for layer in self.cross_layers
         )
         selves = tuple(
-            SelfLayer(layer.name, layer.factor, layer.query[rows], layer.key[rows], layer.scale, layer.grid)
-            for layer in self.self_layers
+            SelfLayer(layer.name, layer.factor, layer.query[rows], layer.key[rows], layer.scale, layer.grid) for layer in self.self_layers
         )
         folded = {factor: (mean[one], grid) for factor, (mean, grid) in self.folded.items()}
         features = {name: values[one] for name, values in self.features.items()}
@@ -74,4 +72,4 @@ class Reading:
         tensors = [layer.query for layer in self.cross_layers]
         tensors += [tensor for layer in self.self_layers for tensor in (layer.query, layer.key)]
         tensors += [mean for mean, _ in self.folded.values()] + list(self.features.values())
-        return sum(tensor.numel() * torch.finfo(tensor.dtype).bits // 8 for tensor in tensors)
+        return sum(tensor.nbytes for tensor in tensors)

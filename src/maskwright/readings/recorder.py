@@ -7,6 +7,7 @@ network computes exactly what it computes without a recorder. Folded layers run 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -41,6 +42,9 @@ class Recording:
     folded: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
 
 
+SKIPPING = ("cache", "fbc_", "pyramid_attention_broadcast", "layer_skip")  # in the names of diffusers' hooks that leave layers out
+
+
 class Recorder:
     """Installs itself on a U-Net for the time of one forward pass.
 
@@ -50,13 +54,16 @@ class Recorder:
         folded: self-attention sites to fold.
         rows_per_picture: so many consecutive rows are samples of one picture; folding averages them.
         stop: leave the network after the last site (its output is then not computed).
+
+    Raises:
+        ModelError: for a network whose blocks may be skipped.
     """
 
     def __init__(
         self, unet: nn.Module, *, kept: tuple[Site, ...], folded: tuple[Site, ...], rows_per_picture: int = 1, stop: bool = True
     ) -> None:
-        if getattr(unet, "is_cache_enabled", False):
-            raise ModelError("this U-Net caches blocks between steps, so a reading would miss layers: call disable_cache() first")
+        if skipping := _skipping_hooks(unet):
+            raise ModelError(f"this U-Net skips layers ({', '.join(skipping)}), which a reading would miss: load it anew without them")
         self.unet, self.kept, self.folded = unet, kept, folded
         self.rows_per_picture, self.stop = rows_per_picture, stop
         self.recording = Recording()
@@ -95,7 +102,7 @@ class Recorder:
                 handles.append(self._watch_grid(site))
                 attention: Any = self.unet.get_submodule(site.path)
                 processors.append((attention, attention.processor))
-                attention.set_processor(FoldingProcessor(attention, lambda mean, site=site: self._fold(site, mean), self.rows_per_picture))
+                attention.set_processor(FoldingProcessor(attention, partial(self._fold, site), self.rows_per_picture))
             yield
         finally:
             for attention, processor in processors:
@@ -119,8 +126,7 @@ class Recorder:
 
     def _keep_attention(self, site: Site) -> list[Any]:
         attention = self.unet.get_submodule(site.path)
-        if getattr(attention, "norm_q", None) is not None:
-            raise ModelError(f"{site.name} normalises its queries, which this reader does not know: use an SD 1.x or 2.x model")
+        _refuse_unusual(attention, site)
 
         def note_query(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
             self.recording.queries[site.name] = output
@@ -140,6 +146,21 @@ class Recorder:
         total, layers = self.recording.folded.get(site.factor, (None, 0))
         self.recording.folded[site.factor] = (mean if total is None else total.add_(mean), layers + 1)
         self._done(site)
+
+
+def _skipping_hooks(unet: nn.Module) -> list[str]:
+    """Names of the hooks of diffusers on this network that leave out layers (they are found on modules, not in the config)."""
+    registries = (getattr(module, "_diffusers_hook", None) for module in unet.modules())
+    names = {name for registry in registries for name in getattr(registry, "hooks", ())}
+    return sorted(name for name in names if any(part in name for part in SKIPPING))
+
+
+def _refuse_unusual(attention: Any, site: Site) -> None:
+    """Refuses attention that is more than softmax(q k^T / sqrt(d)) with plain projections, which operators could not redo."""
+    if getattr(attention, "norm_q", None) is not None or getattr(attention, "norm_k", None) is not None:
+        raise ModelError(f"{site.name} normalises queries or keys, which this reader does not know: use an SD 1.x or 2.x model")
+    if site.kind == "cross" and (type(attention.to_k) is not nn.Linear or attention.to_k.bias is not None):
+        raise ModelError(f"the keys of {site.name} are more than a plain projection (a LoRA?): call fuse_lora, then unload_lora_weights")
 
 
 def split_heads(projected: Tensor, heads: int) -> Tensor:

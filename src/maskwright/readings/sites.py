@@ -1,6 +1,7 @@
 """Where a U-Net can be read: its attention layers and decoder inputs, in the order in which they run."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -31,11 +32,12 @@ class Site:
 
 def _attention_sites(block: nn.Module, position: int, stage: Stage, label: str, path: str, factor: int) -> list[Site]:
     """The self- and cross-attention layers of one Transformer2DModel, if the block has one at this position."""
-    if position >= len(getattr(block, "attentions", None) or ()):
+    attentions: Any = getattr(block, "attentions", None) or ()
+    if position >= len(attentions):
         return []
     inside = f"{path}.attentions.{position}"
     found = []
-    for depth, transformer in enumerate(block.attentions[position].transformer_blocks):  # type: ignore[union-attr, index, arg-type]
+    for depth, transformer in enumerate(getattr(attentions[position], "transformer_blocks", ())):
         suffix = f".{depth}" if depth else ""
         for attribute, kind in (("attn1", "self"), ("attn2", "cross")):
             if getattr(transformer, attribute, None) is not None:
@@ -61,7 +63,9 @@ def unet_sites(unet: nn.Module) -> tuple[Site, ...]:
         if getattr(block, "downsamplers", None):
             factor *= 2
     if unet.mid_block is not None:
-        sites += _attention_sites(unet.mid_block, 0, "mid", "mid", "mid_block", factor)  # type: ignore[arg-type]
+        middle: Any = unet.mid_block
+        for position in range(len(getattr(middle, "attentions", None) or ())):
+            sites += _attention_sites(middle, position, "mid", "mid", "mid_block", factor)
     for number, block in enumerate(unet.up_blocks):  # type: ignore[arg-type]
         path = f"up_blocks.{number}"
         for position in range(len(block.resnets)):

@@ -57,9 +57,9 @@ def plan_text(
         raise SettingsError(f"unknown prompting {prompting!r}: use {', '.join(PROMPTINGS)}")
     if prompting == "joint":
         return _plan_joint(tower, vocabulary, wording)
-    embeddings, end, columns = _encode_labels(tower, vocabulary, wording, continue_prompt)
+    embeddings, ends, columns = _encode_labels(tower, vocabulary, wording, continue_prompt)
     if wording.padding == "merged":
-        kept, log_weight = merge_padding(embeddings, end.to(embeddings.device), longest=int(end.max()))
+        kept, log_weight = merge_padding(embeddings, ends)
     else:
         kept, log_weight = embeddings, torch.zeros(embeddings.shape[:2], device=embeddings.device)
     keys = TextKeys(kept, log_weight, columns)
@@ -72,8 +72,8 @@ def plan_text(
 
 def _encode_labels(
     tower: TextTower, vocabulary: Vocabulary, wording: Wording, continue_prompt: Continue | None
-) -> tuple[Tensor, Tensor, tuple[tuple[tuple[Token, ...], ...], ...]]:
-    """One prompt per name: embeddings (texts, length, width), end tokens, and each label's columns."""
+) -> tuple[Tensor, tuple[int, ...], tuple[tuple[tuple[Token, ...], ...], ...]]:
+    """One prompt per name: embeddings (texts, length, width), positions of the end tokens, and each label's columns."""
     names = [(number, name) for number, label in enumerate(vocabulary) for name in label.texts]
     texts = [wording.write(name) for _, name in names]
     if continue_prompt is not None:
@@ -84,7 +84,7 @@ def _encode_labels(
         positions = _positions(encoding.offsets[row], texts[row], wording.start, name, wording)
         columns[number].append(tuple((row, position) for position in positions))
     embeddings = _emphasise(tower, encoding.embeddings, [token for label in columns for name in label for token in name], wording)
-    return embeddings, encoding.end, tuple(tuple(label) for label in columns)
+    return embeddings, encoding.ends, tuple(tuple(label) for label in columns)
 
 
 def _positions(offsets: tuple[tuple[int, int], ...], text: str, start: int, name: str, wording: Wording) -> tuple[int, ...]:

@@ -33,9 +33,13 @@ class Wording:
     neutral: str = ""
 
     def __post_init__(self) -> None:
-        """Refuses a template that would lose the label."""
+        """Refuses a template that would lose the label, and unknown choices."""
         if self.template.count(LABELS) != 1:
             raise SettingsError(f"the template {self.template!r} must hold {{}} exactly once, where the label goes")
+        if self.tokens not in ("all", "last"):
+            raise SettingsError(f"tokens must be 'all' or 'last', not {self.tokens!r}")
+        if self.padding not in ("exact", "merged"):
+            raise SettingsError(f"padding must be 'exact' or 'merged', not {self.padding!r}")
 
     def write(self, labels: str) -> str:
         """The prompt."""

@@ -10,10 +10,9 @@ from maskwright.errors import SettingsError
 from maskwright.methods.maps import min_max, resize_maps
 from maskwright.readings.attention import LayerMaps
 from maskwright.readings.keys import TextKeys
-from maskwright.readings.probe import Probe, Select
+from maskwright.readings.probe import STAGES, Probe, Select, Stage
 from maskwright.readings.reading import Reading
 from maskwright.text.wording import Prompting, Wording
-from maskwright.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class DiffSegmenter:
         samples: noise samples per timestep, averaged.
         fusion: weight of each cross-attention grid, by latent side / grid side: 0.3, 0.5, 0.1, 0.1 for 8, 4, 2, 1.
             Grids that a model lacks are left out and the rest is renormalised.
+        stages: parts of the U-Net whose cross-attention counts; the paper's are all three.
         hops: how often self-attention completes the fused map.
         template: the prompt of a label.
         emphasis: of the label's tokens, 1.21 = 1.1 squared as published.
@@ -46,6 +46,7 @@ class DiffSegmenter:
     timesteps: tuple[int, ...] = (100,)
     samples: int = 1
     fusion: tuple[tuple[int, float], ...] = ((8, 0.3), (4, 0.5), (2, 0.1), (1, 0.1))
+    stages: tuple[Stage, ...] = STAGES
     hops: int = 1
     template: str = "a photograph of a {}"
     emphasis: float = 1.21
@@ -57,22 +58,24 @@ class DiffSegmenter:
     absent: str = "thing"
 
     def __post_init__(self) -> None:
-        """Refuses weights that cannot be renormalised."""
+        """Refuses what cannot be read or renormalised."""
         if not self.fusion or min(weight for _, weight in self.fusion) < 0 or sum(weight for _, weight in self.fusion) <= 0:
             raise SettingsError(f"fusion needs non-negative weights that do not sum to 0, not {self.fusion}")
         if self.hops < 0:
             raise SettingsError(f"hops must be 0 or more, not {self.hops}")
+        if self.reject < 0:
+            raise SettingsError(f"reject must be 0 or more, not {self.reject}")
+        self.wording()  # refuses its own settings
+        self.probe()
 
     def wording(self) -> Wording:
         """Steps 3 and 5: template, emphasis, which tokens."""
-        return Wording(
-            template=self.template, emphasis=self.emphasis, tokens=self.tokens, participle=True, padding=self.padding
-        )
+        return Wording(template=self.template, emphasis=self.emphasis, tokens=self.tokens, participle=True, padding=self.padding)
 
-    def probe(self, vocabulary: Vocabulary) -> Probe:
+    def probe(self) -> Probe:
         """Step 2: every cross-attention layer with a weight, and the finest self-attention."""
         return Probe(
-            timesteps=self.timesteps, samples=self.samples, cross=Select(),
+            timesteps=self.timesteps, samples=self.samples, cross=Select(stages=self.stages),
             self_attention=Select(factors="finest") if self.hops else None, self_mode="keep" if self.keep else "fold",
         )  # fmt: skip
 

@@ -10,10 +10,9 @@ from torch import Tensor
 from maskwright.errors import SettingsError
 from maskwright.methods.maps import EPS, resize_maps
 from maskwright.readings.keys import TextKeys
-from maskwright.readings.probe import Probe, Select
+from maskwright.readings.probe import STAGES, Probe, Select, Stage
 from maskwright.readings.reading import Reading
 from maskwright.text.wording import Prompting, Wording
-from maskwright.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,7 @@ class MaskDiffusion:
         samples: noise samples per timestep.
         attention: "exp" keeps exponentiated logits (published), "softmax" the attention itself.
         attention_factors: cross-attention grids by latent side / grid side; the published code's are a quarter and less.
+        stages: parts of the U-Net whose cross-attention counts.
         attention_grid: maps are averaged at latent side / this.
         feature_factors: decoder inputs at these grids.
         components: PCA of the features to so many dimensions first; 0 for none.
@@ -49,6 +49,7 @@ class MaskDiffusion:
     samples: int = 1
     attention: Literal["exp", "softmax"] = "exp"
     attention_factors: tuple[int, ...] = (4, 8)
+    stages: tuple[Stage, ...] = STAGES
     attention_grid: int = 2
     feature_factors: tuple[int, ...] = (4, 2)
     components: int = 0
@@ -60,18 +61,27 @@ class MaskDiffusion:
     squash: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses an unknown weighting."""
+        """Refuses what cannot be read or computed."""
         if self.attention not in ("exp", "softmax"):
             raise SettingsError(f"attention must be 'exp' or 'softmax', not {self.attention!r}")
+        if self.attention_grid < 1:
+            raise SettingsError(f"attention_grid must be 1 or more, not {self.attention_grid}")
+        if self.components < 0:
+            raise SettingsError(f"components must be 0 or more, not {self.components}")
+        if self.grid is not None and min(self.grid) < 1:
+            raise SettingsError(f"grid must be (height, width) of at least 1, not {self.grid}")
+        self.wording()  # refuses its own settings
+        self.probe()
 
     def wording(self) -> Wording:
         """Step 1: names joined by " and "."""
         return Wording(template=self.template, tokens=self.tokens, padding=self.padding)
 
-    def probe(self, vocabulary: Vocabulary) -> Probe:
+    def probe(self) -> Probe:
         """Steps 2, 4 and 5: coarse cross-attention and the last decoder input at each feature grid."""
         return Probe(
-            timesteps=self.timesteps, samples=self.samples, noise=self.noise, cross=Select(factors=self.attention_factors),
+            timesteps=self.timesteps, samples=self.samples, noise=self.noise,
+            cross=Select(factors=self.attention_factors, stages=self.stages),
             features=Select(factors=self.feature_factors, stages=("up",), last=True),
         )  # fmt: skip
 
@@ -84,7 +94,7 @@ class MaskDiffusion:
         representatives = torch.bmm(weights, features.transpose(1, 2))  # pictures labels channels
         if self.cosine:
             representatives = F.normalize(representatives, dim=-1)
-        return torch.bmm(representatives, features).unflatten(-1, size)
+        return torch.unflatten(torch.bmm(representatives, features), -1, size)
 
     def attention_maps(self, reading: Reading, keys: TextKeys) -> Tensor:
         """Steps 3 and 4: the plain mean over layers at one grid, (pictures, labels, h, w), non-negative."""
@@ -107,4 +117,4 @@ def _principal(features: Tensor, components: int) -> Tensor:
     flat = features.flatten(1)
     gram = flat @ flat.T
     vectors = torch.linalg.eigh(gram).eigenvectors[:, -components:]
-    return (vectors.T @ flat).unflatten(-1, features.shape[-2:])
+    return torch.unflatten(vectors.T @ flat, -1, features.shape[-2:])

@@ -1,0 +1,59 @@
+"""Runs commands in the test's own process, on the bundled model, which is loaded once."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from maskwright.backbones import catalog, loading
+from maskwright.cli.main import app
+from maskwright.datasets.scenes import render
+
+ENDINGS = (".labels.png", ".overlay.png", ".json")
+COMMAND = [sys.executable, "-m", "maskwright"]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(catalog.__file__).parents[2])}
+load_once = cache(loading.load_backbone)
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A command changes the process that it runs in; here that is the test's own, which is put back."""
+    logger = logging.getLogger("maskwright")
+    environment, handlers, propagate = os.environ.copy(), logger.handlers[:], logger.propagate
+    monkeypatch.setattr(loading, "load_backbone", load_once)
+    monkeypatch.chdir(tmp_path)
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    logger.handlers[:], logger.propagate = handlers, propagate
+
+
+def run(*args: str | Path, code: int = 0, stdin: bytes | None = None) -> Any:
+    """What a command wrote, after a check of its exit code."""
+    result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
+    assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
+    return result
+
+
+def scene(path: Path, seed: int = 0, *, side: int = 64) -> Path:
+    """A picture file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(render(seed, split="tuning", side=side).image).save(path)
+    return path
+
+
+def outputs(folder: Path) -> list[str]:
+    """Names of all files in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def three(*names: str) -> list[str]:
+    """The files that pictures of these names give."""
+    return sorted(f"{name}{ending}" for name in names for ending in ENDINGS)

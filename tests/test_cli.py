@@ -313,7 +313,10 @@ def test_an_interrupt_leaves_whole_files_only() -> None:
     for number in range(1, 60):
         shutil.copy(picture, f"in/{number}.png")
     ask = ["segment", "in", "-l", "bus, grass, tree", "--json", "--out", "out", "--batch", "1"]
-    process = subprocess.Popen([*COMMAND, *ask], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    # a test run in the background may have handed down that interrupts are ignored
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from maskwright.cli.main import main; main()"
+    command = [sys.executable, "-c", code, *ask]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(2)]
     process.send_signal(signal.SIGINT)

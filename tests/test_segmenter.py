@@ -136,6 +136,13 @@ class TestReadings:
         assert captions.asked == [((24, 24, 3), "a photograph of a cat")]
         same(found, segmenter.segment(pixels(), "dog, cat"))
 
+    def test_a_reading_is_of_the_whole_picture(self, backbone: UNetBackbone) -> None:
+        segmenter = Segmenter(backbone, tile="auto")
+        picture = pixels(2, size=(64, 64))
+        found = segmenter.segment(segmenter.read(picture), "dog, cat")
+        assert found.record.tile == "none"
+        same(found, Segmenter(backbone).segment(picture, "dog, cat"))
+
     def test_a_reading_of_another_method_is_refused(self, backbone: UNetBackbone) -> None:
         reading = Segmenter(backbone, "maskdiffusion", settings=MASKDIFFUSION).read(pixels())
         with pytest.raises(SettingsError, match="holds no self-attention"):

@@ -116,12 +116,10 @@ class Segmenter:
             MaskwrightError: for pictures, labels or settings that cannot be used.
         """
         vocabulary = self.vocabulary(labels)
-        if isinstance(image, PictureReading):
-            return self._answer(image, vocabulary)
         if not isinstance(image, list | tuple):
-            return next(self._segment_all([image], vocabulary))
+            return self._segment_one(image, vocabulary)
         if any(isinstance(one, PictureReading) for one in image):
-            return [self._answer(one, vocabulary) if isinstance(one, PictureReading) else self.segment(one, vocabulary) for one in image]
+            return [self._segment_one(one, vocabulary) for one in image]
         return list(self._segment_all(image, vocabulary))
 
     def segment_many(self, images: Iterable[ImageLike], labels: Labels) -> Iterator[Segmentation]:
@@ -153,6 +151,11 @@ class Segmenter:
         return tuple(
             label.name for label in vocabulary if not any(set(text.lower().split()) <= known for text in label.texts)
         )  # fmt: skip
+
+    def _segment_one(self, image: Any, vocabulary: Vocabulary) -> Segmentation:
+        if isinstance(image, PictureReading):
+            return self._answer(image, vocabulary)
+        return next(self._segment_all([image], vocabulary))
 
     def _segment_all(self, images: Iterable[ImageLike], vocabulary: Vocabulary) -> Iterator[Segmentation]:
         group: list[Picture] = []
@@ -191,16 +194,16 @@ class Segmenter:
             results = [(scored.maps[row, : len(vocabulary)], self._kept(scored, row, vocabulary)) for row in range(len(pictures))]
         each = (time.perf_counter() - began) / len(pictures)
         for picture, (maps, kept) in zip(pictures, results, strict=True):
-            yield self._finish(picture, vocabulary, maps, kept, {"read_and_score": each}, prompting=prompting)
+            yield self._finish(picture, vocabulary, maps, kept, {"read_and_score": each}, prompting=prompting, tile=self.tile)
 
     def _answer(self, read: PictureReading, vocabulary: Vocabulary) -> Segmentation:
-        """Asks labels of a stored reading."""
+        """Asks labels of a stored reading, which was made of the whole picture."""
         began = time.perf_counter()
         maps, kept = self._score_own(
             read.picture, vocabulary, "shared", lambda plan: score_reading(self.method, read.reading, plan)
         )  # fmt: skip
         seconds = {"score": time.perf_counter() - began}
-        return self._finish(read.picture, vocabulary, maps, kept, seconds, prompting="shared")
+        return self._finish(read.picture, vocabulary, maps, kept, seconds, prompting="shared", tile="none")
 
     def _score(self, pictures: Sequence[Picture], plan: TextPlan) -> Scored:
         """(pictures, labels, h, w) of pictures that share a pass; a large one, which is alone, also by tiles."""
@@ -239,7 +242,7 @@ class Segmenter:
 
     def _finish(
         self, picture: Picture, vocabulary: Vocabulary, maps: Tensor, kept: tuple[bool, ...], seconds: Mapping[str, float],
-        *, prompting: Prompting,
+        *, prompting: Prompting, tile: str,
     ) -> Segmentation:  # fmt: skip
         """Score maps to the picture's own size, and the record of how they were made."""
         began = time.perf_counter()
@@ -256,7 +259,7 @@ class Segmenter:
             method=self.method.name, settings=dataclasses.asdict(self.method), model=info.source, revision=info.revision or None,
             device=str(self.backbone.device), dtype=str(self.backbone.dtype).removeprefix("torch."), seed=self.seed,
             prompting=prompting, background=threshold if self.background_word is None else self.background_word,
-            refine=self.refine, tile=self.tile, versions=package_versions(), timings=dict(seconds),
+            refine=self.refine, tile=tile, versions=package_versions(), timings=dict(seconds),
             warnings=(f"{info.name} does not know {', '.join(strange)}",) if strange else (),
         )  # fmt: skip
         result = Segmentation.from_maps(scores, picture, vocabulary, record, background=threshold, refiner=refiner)

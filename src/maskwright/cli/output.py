@@ -58,9 +58,8 @@ class Reporter:
         self.done += 1
         with self.bar.aside():
             if self.as_json:
-                from maskwright.exports import to_document
-
-                print_json({**to_document(result), "files": _named(files)})
+                document = json.loads(files[-1].read_text(encoding="utf-8"))
+                print_json({**document, "files": _named(files)})
             elif not self.quiet:
                 _print_table(result, files, apart=self.done > 1)
         self.bar.advance()

@@ -59,4 +59,4 @@ def differences(document: dict[str, Any], source: Source, wanted: dict[str, Any]
     except (KeyError, TypeError):
         return ["file format"]
     different = [key for key in wanted if found[key] != wanted[key]]
-    return different if same_picture and not source.piped else ["picture", *different]
+    return different if same_picture else ["picture", *different]

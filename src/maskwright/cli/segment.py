@@ -39,7 +39,7 @@ def segment(
     settings: options.Settings = None,
     model: options.Model = "sticker",
     prompting: options.Prompting = None,
-    background: Annotated[str, typer.Option(metavar="NUMBER|WORD|none", help="Threshold, or word, for background.")] = "auto",
+    background: Annotated[str, typer.Option(metavar="NUMBER|WORD|none|auto", help="Threshold or word; auto: the method's own.")] = "auto",
     refine: options.Refine = "none",
     tile: Annotated[str, typer.Option(metavar="none|auto", help="auto: read large pictures also in tiles.")] = "none",
     category_filter: Annotated[
@@ -137,7 +137,7 @@ def _without_done(
     """The pictures that are not done, or were done in another way."""
     wanted, todo, reasons = expected(segmenter, vocabulary), [], Counter[str]()
     for source in sources:
-        document = read_done(out, source)
+        document = None if source.piped else read_done(out, source)
         different = [] if document is None else differences(document, source, wanted)
         if document is None or different:
             todo.append(source)

@@ -19,7 +19,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from recipes.tokenizer import LENGTH, build_tokenizer, save_tokenizer
+from recipes.tokenizer import LENGTH, save_tokenizer, tokenizer_of
 from recipes.training import Progress, choose_device, cosine_rate, load_checkpoint, save_checkpoint, scene_batches
 
 RATE, WARMUP, EMA, DROPOUT = 7e-4, 200, 0.997, 0.10
@@ -87,9 +87,17 @@ def export(model: Model, tokenizer: CLIPTokenizer, vae: AutoencoderTiny, folder:
     )  # fmt: skip
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     save_tokenizer(tokenizer, folder / "tokenizer")
-    config = json.loads((folder / "vae" / "config.json").read_text(encoding="utf-8"))
-    config.pop("block_out_channels", None)  # derived; AutoencoderTiny saves it and then warns of it
-    (folder / "vae" / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    # AutoencoderTiny saves a derived value and then warns of it; transformers would load the text encoder in the format it is
+    # stored in, beside a U-Net in float32.
+    edit_json(folder / "vae" / "config.json", block_out_channels=None)
+    edit_json(folder / "text_encoder" / "config.json", dtype="float32")
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Sets keys of a JSON file; None removes."""
+    content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    content = {key: value for key, value in content.items() if key not in changes or value is not None}
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 class Trainer:
@@ -98,7 +106,7 @@ class Trainer:
     def __init__(self, out: Path, *, samples: int, batch: int, side: int, device: torch.device, init: Path | None, fast: bool) -> None:
         self.out, self.batch, self.side, self.device = out, batch, side, device
         self.steps = samples // batch
-        self.tokenizer = build_tokenizer()
+        self.tokenizer = tokenizer_of(out, init=init)
         self.vae = AutoencoderTiny.from_pretrained(init / "vae" if init else out / "vae", torch_dtype=torch.float32).to(device)
         self.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         torch.manual_seed(0)
@@ -176,7 +184,7 @@ def export_checkpoint(out: Path, folder: Path, side: int) -> None:
     state = load_checkpoint(out / "text_to_image.pt")
     if state is None:
         raise SystemExit(f"no checkpoint in {out}: train first")
-    tokenizer = build_tokenizer()
+    tokenizer = tokenizer_of(out)
     model = Model(tokenizer, side // 4)
     model.load_state_dict(state["average"])
     export(model, tokenizer, AutoencoderTiny.from_pretrained(out / "vae"), folder)

@@ -1,9 +1,11 @@
 """Builds the bundled model's CLIP tokenizer from the scenes' own words: every word is one token."""
 
+import itertools
 import json
+from collections import Counter
 from pathlib import Path
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from maskwright.datasets.captions import TEMPLATE_WORDS
@@ -20,12 +22,23 @@ def known_words() -> list[str]:
 
 
 def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges under which each of these words becomes one token; unknown words fall back to pieces."""
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix=SUFFIX))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix=SUFFIX, show_progress=False)
-    tokenizer.train_from_iterator(words, trainer)
-    return [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
+    """Byte-pair merges under which each of these words becomes one token; unknown words fall back to pieces.
+
+    The most frequent pair first, ties by the alphabet, so that every machine learns the same; the trainer of the tokenizers
+    library breaks ties differently from run to run, and a network trained with one order cannot be read with another.
+    """
+    pieces = {word: [*word[:-1], word[-1] + SUFFIX] for word in words}
+    merges: list[tuple[str, str]] = []
+    while counts := Counter(pair for parts in pieces.values() for pair in itertools.pairwise(parts)):
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        merges.append(best)
+        for parts in pieces.values():
+            place = 0
+            while place < len(parts) - 1:
+                if (parts[place], parts[place + 1]) == best:
+                    parts[place : place + 2] = ["".join(best)]
+                place += 1
+    return merges
 
 
 def build_tokenizer() -> CLIPTokenizer:
@@ -35,6 +48,16 @@ def build_tokenizer() -> CLIPTokenizer:
     pieces = [*letters, *(letter + SUFFIX for letter in letters), *("".join(merge) for merge in merges), BEGIN, END]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+
+
+def tokenizer_of(folder: Path, *, init: Path | None = None) -> CLIPTokenizer:
+    """The tokenizer of a training: the one it began with, else that of the model it starts from, else a new one; kept in the folder."""
+    for place in (folder / "tokenizer", init / "tokenizer" if init else None):
+        if place is not None and place.is_dir():
+            return CLIPTokenizer.from_pretrained(place)
+    tokenizer = build_tokenizer()
+    save_tokenizer(tokenizer, folder / "tokenizer")
+    return tokenizer
 
 
 def save_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:

@@ -73,7 +73,7 @@ def test_texts_are_asked_in_parts_of_bounded_size(backbone: UNetBackbone, monkey
     keys = TextKeys(texts, torch.zeros(texts.shape[:2]), ((((2, 1),),), (((0, 2),), ((1, 2), (1, 4)))))
     reading = backbone.read(random(1, 4, 8, 8), Probe(cross=Select()), condition=texts[:1])
     whole = reading.cross_attention.maps(keys)
-    monkeypatch.setattr(attention, "CELLS_AT_ONCE", 1)
+    monkeypatch.setattr(attention, "CELLS_ON_CPU", 1)
     for one, other in zip(whole, reading.cross_attention.maps(keys), strict=True):
         assert_close(other.maps, one.maps)
 
@@ -284,3 +284,16 @@ class TestProbe:
                 one.union(third)
         with pytest.raises(SettingsError, match="two passes"):
             other.union(Probe(self_attention=Select(factors="finest"), self_mode="fold"))
+
+
+def test_what_texts_share_is_computed_once_and_changes_nothing(backbone: UNetBackbone) -> None:
+    """The common beginning of a template, split off, gives the maps that every text gives on its own."""
+    prompts = ["a photograph of a dog", "a photograph of a traffic light", "a photograph of a cat on grass"]
+    encoding = backbone.text.encode(prompts)
+    reading = backbone.read(random(2, 4, 8, 12), Probe(cross=Select()), condition=encoding.embeddings[:1])
+    columns = tuple(((tuple((text, place) for place in range(5, encoding.ends[text])),)) for text in range(3))
+    kept, log_weight = merge_padding(encoding.embeddings, encoding.ends)
+    whole = reading.cross_attention.maps(TextKeys(kept, log_weight, columns))
+    split = reading.cross_attention.maps(TextKeys(kept, log_weight, columns, shared=5))
+    for one, other in zip(whole, split, strict=True):
+        assert_close(one.maps, other.maps)

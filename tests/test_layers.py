@@ -8,13 +8,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "src" / "maskwright"
 FLOORS = (
-    ("errors", "decoding", "images", "tiling", "vocabulary", "segmentation", "score_maps", "projection", "regions", "record", "versions",
-     "exports"),
+    ("errors", "background", "decoding", "images", "tiling", "vocabulary", "segmentation", "score_maps", "projection", "regions", "record",
+     "versions", "quiet", "exports"),
     ("readings", "datasets"),
     ("backbones", "refine"),
     ("text",),
     ("methods",),
-    ("passes", "tiled", "segmenter"),
+    ("passes", "rejection", "tiled", "segmenter"),
     ("evaluation",),
     ("cli",),
     ("__init__", "__main__"),

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
+import transformers
 from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
@@ -22,8 +24,8 @@ import maskwright
 from maskwright.backbones.catalog import catalog, find_row
 from maskwright.backbones.hub import weight_files
 from maskwright.backbones.loading import fetch, load_backbone
-from maskwright.backbones.quiet import quiet
 from maskwright.errors import ModelError, SettingsError
+from maskwright.quiet import quiet
 from maskwright.readings.probe import Probe, Select
 from tests.tiny import build_parts, build_tiny_vae, build_unet, digest, random, save_folder
 
@@ -149,7 +151,7 @@ class TestFolders:
 
     def test_diffusers_loads_what_we_load(self, folder: Path) -> None:
         """The layout that the tests write is the hub's own."""
-        with quiet():
+        with quiet(diffusers, transformers):
             pipeline = StableDiffusionPipeline.from_pretrained(
                 folder, safety_checker=None, feature_extractor=None, image_encoder=None, local_files_only=True
             )

@@ -1,6 +1,9 @@
 """The recipe runs, resumes, and makes what diffusers loads; on a few steps of the real networks."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +19,17 @@ def test_every_known_word_is_one_token_and_others_fall_back_to_pieces():
     assert all(len(tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in known_words())
     assert len(tokenizer("zebra", add_special_tokens=False).input_ids) > 1
     assert tokenizer.decode(tokenizer("a red apple", add_special_tokens=False).input_ids).strip() == "a red apple"
+
+
+def test_every_process_learns_the_same_tokenizer():
+    """A network is bound to the numbers of its tokens: ties between merges must not depend on hash seeds or threads."""
+    code = "from recipes.tokenizer import *; print(learn_merges(known_words()))"
+    printed = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed,
+                       "PYTHONPATH": f"src{os.pathsep}."}).stdout
+        for seed in ("1", "2")
+    }  # fmt: skip
+    assert len(printed) == 1 and len(next(iter(printed))) > 1000
 
 
 def test_training_resumes_where_it_stopped_and_exports_a_pipeline(tmp_path):
@@ -59,14 +73,15 @@ def test_normalised_latents_have_mean_zero_and_deviation_one():
 
 def test_the_bundled_model_is_what_the_recipe_exports():
     from maskwright.backbones.catalog import find_row
-    from recipes.tokenizer import build_tokenizer
+    from recipes.tokenizer import CLIPTokenizer, known_words
 
     folder = find_row("sticker").folder
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert size <= 40_000_000
     assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
-    saved = json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
-    assert saved == build_tokenizer().get_vocab()
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    assert all(len(tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in known_words())
+    assert json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8")) == tokenizer.get_vocab()
 
 
 def test_the_bundled_model_loads_in_diffusers():

@@ -25,6 +25,8 @@ MASKDIFFUSION = {"attention_factors": (1, 2), "feature_factors": (2, 1)}
 class Captions:
     """Continues every prompt with the same words, and remembers what it was asked."""
 
+    source = "the test's own"
+
     def __init__(self, words: str = " on grass") -> None:
         self.words, self.asked = words, list[tuple[tuple[int, ...], str]]()
 
@@ -197,10 +199,14 @@ class TestCaptioner:
         plain = Segmenter(backbone, prompting=prompting).segment(pixels(), "dog, cat")
         assert float(np.abs(found[0].scores - plain.scores).max()) > 1e-4
 
-    def test_joint_prompts_are_not_continued(self, backbone: UNetBackbone) -> None:
-        captions = Captions()
-        Segmenter(backbone, prompting="joint", captioner=captions).segment(pixels(), "dog, cat")
-        assert captions.asked == []
+    def test_joint_prompts_cannot_be_continued(self, backbone: UNetBackbone) -> None:
+        with pytest.raises(SettingsError, match="continues the prompt of each label"):
+            Segmenter(backbone, prompting="joint", captioner=Captions())
+
+    def test_the_record_names_filter_and_captioner(self, backbone: UNetBackbone) -> None:
+        chosen = CategoryFilter("given", given=["dog"])
+        record = Segmenter(backbone, category_filter=chosen, captioner=Captions()).segment(pixels(), "dog, cat").record
+        assert record.category_filter == chosen.settings and record.captioner == "the test's own"
 
 
 class TestBackground:

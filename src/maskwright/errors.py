@@ -32,3 +32,10 @@ class MissingExtraError(MaskwrightError):
         """Names the package, what it is for and the pip command that brings it."""
         target = f'"maskwright[{extra}]"' if extra else package
         super().__init__(f"{purpose} needs the package {package}: pip install {target}")
+
+
+def brief(error: Exception) -> str:
+    """An error as part of one line: the first line of its message, or its type where it has none."""
+    lines = str(error).strip().splitlines()
+    text = " ".join(lines[0].split()).rstrip(".:") if lines else type(error).__name__
+    return text if len(text) <= 160 else text[:157] + "..."

@@ -24,6 +24,8 @@ class Record:
         background: threshold, background word, or None.
         refine: name of the refiner.
         tile: tiling, or "none".
+        category_filter: settings of the category filter, None for none.
+        captioner: the model that continued the prompts, None for none.
         versions: package versions by name.
         timings: seconds by stage.
         warnings: what the user was told.
@@ -40,6 +42,8 @@ class Record:
     background: str | float | None = None
     refine: str = "none"
     tile: str = "none"
+    category_filter: Mapping[str, Any] | None = None
+    captioner: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from maskwright.backbones.contract import Backbone
 from maskwright.backbones.loading import load_backbone
+from maskwright.background import Background, read_background
 from maskwright.errors import ImageError, SettingsError
 from maskwright.images import ImageLike, Picture, resize, to_tensor, working_size
 from maskwright.methods import make_method
@@ -21,6 +21,7 @@ from maskwright.passes import Scored, run_passes, score_reading
 from maskwright.readings.reading import Reading
 from maskwright.record import Record
 from maskwright.refine import REFINERS, make_refiner
+from maskwright.rejection import kept_labels, with_baseline
 from maskwright.score_maps import ScoreMaps
 from maskwright.segmentation import Segmentation
 from maskwright.text.filtering import CategoryFilter
@@ -32,7 +33,6 @@ from maskwright.vocabulary import Label, Vocabulary
 
 log = logging.getLogger("maskwright")
 Labels = str | Iterable[str | Label] | Vocabulary
-Background = float | str | None  # threshold, background word, "none", or "auto" for the method's own
 TILINGS = ("none", "auto")
 BATCH_ON_GPU, BATCH_ON_CPU = 8, 4
 SMALL = 100_000_000  # parameters up to which a batch pays on a CPU
@@ -64,7 +64,7 @@ class Segmenter:
         refine: "none", "guided" or "pamr".
         tile: "none", or "auto" to read large pictures also in tiles.
         category_filter: decides per picture which labels compete; None for all.
-        captioner: continues each label's prompt with a caption of the picture; None for none.
+        captioner: continues each label's prompt with a caption of the picture (`text.captioning.Captioner`); None for none.
         seed: of the noise.
         device: "auto", "cpu", "cuda", ...
         dtype: "auto", "float32", "float16" or "bfloat16".
@@ -96,7 +96,9 @@ class Segmenter:
         is_backbone = hasattr(model, "read") and hasattr(model, "info")
         self.backbone: Backbone = model if is_backbone else load_backbone(model, device=device, dtype=dtype, offline=offline)
         self.method = self._make_method(method, settings, prompting)
-        self.threshold, self.background_word = _read_background(background, self.method.background)
+        if captioner is not None and self.method.prompting == "joint":
+            raise SettingsError("a captioner continues the prompt of each label, not a joint one: use prompting 'shared' or 'per-label'")
+        self.threshold, self.background_word = read_background(background, self.method.background)
         self._gives_way = background == "auto"
         self.refine, self.tile, self.seed = refine, tile, seed
         self.category_filter, self.captioner = category_filter, captioner
@@ -190,11 +192,13 @@ class Segmenter:
         if self.category_filter is not None or self.captioner is not None:  # the text then depends on the picture
             results = [self._score_own(one, vocabulary, prompting, partial(self._score, [one])) for one in pictures]
         else:
-            scored = self._score(pictures, self._plan(self._with_baseline(vocabulary), prompting, None))
-            results = [(scored.maps[row, : len(vocabulary)], self._kept(scored, row, vocabulary)) for row in range(len(pictures))]
+            scored = self._score(pictures, self._plan(with_baseline(self.method, vocabulary), prompting, None))
+            kept = [kept_labels(self.method, scored, row, vocabulary) for row in range(len(pictures))]
+            results = [(scored.maps[row, : len(vocabulary)], kept[row]) for row in range(len(pictures))]
         each = (time.perf_counter() - began) / len(pictures)
-        for picture, (maps, kept) in zip(pictures, results, strict=True):
-            yield self._finish(picture, vocabulary, maps, kept, {"read_and_score": each}, prompting=prompting, tile=self.tile)
+        record = self.record(vocabulary)
+        for picture, (maps, competing) in zip(pictures, results, strict=True):
+            yield self._finish(picture, vocabulary, maps, competing, record, {"read_and_score": each})
 
     def _answer(self, read: PictureReading, vocabulary: Vocabulary) -> Segmentation:
         """Asks labels of a stored reading, which was made of the whole picture."""
@@ -203,7 +207,8 @@ class Segmenter:
             read.picture, vocabulary, "shared", lambda plan: score_reading(self.method, read.reading, plan)
         )  # fmt: skip
         seconds = {"score": time.perf_counter() - began}
-        return self._finish(read.picture, vocabulary, maps, kept, seconds, prompting="shared", tile="none")
+        record = dataclasses.replace(self.record(vocabulary), prompting="shared", tile="none")
+        return self._finish(read.picture, vocabulary, maps, kept, record, seconds)
 
     def _score(self, pictures: Sequence[Picture], plan: TextPlan) -> Scored:
         """(pictures, labels, h, w) of pictures that share a pass; a large one, which is alone, also by tiles."""
@@ -231,65 +236,50 @@ class Segmenter:
         if all(vocabulary[number].background for number in numbers):  # nothing to look for: no pass
             return torch.zeros(len(vocabulary), 1, 1), chosen
         continue_prompt: Continue | None = None
-        if self.captioner is not None and prompting != "joint":
+        if self.captioner is not None:
             continue_prompt = lambda prefix: self.captioner.continue_prompt(picture.pixels, prefix)  # noqa: E731
         part = Vocabulary(tuple(vocabulary[number] for number in numbers))
-        scored = score(self._plan(self._with_baseline(part), prompting, continue_prompt))
+        scored = score(self._plan(with_baseline(self.method, part), prompting, continue_prompt))
         maps = scored.maps.new_zeros(len(vocabulary), *scored.maps.shape[-2:])
         maps[numbers] = scored.maps[0, : len(numbers)]
-        survivors = dict(zip(numbers, self._kept(scored, 0, part), strict=True))
+        survivors = dict(zip(numbers, kept_labels(self.method, scored, 0, part), strict=True))
         return maps, tuple(survivors.get(number, False) for number in range(len(vocabulary)))
 
+    def record(self, vocabulary: Vocabulary) -> Record:
+        """How this segmenter makes its results for a vocabulary: everything but the timings."""
+        info = self.backbone.info
+        strange = self.unknown_words(vocabulary)
+        threshold = self._threshold_for(vocabulary)
+        return Record(
+            method=self.method.name, settings=dataclasses.asdict(self.method), model=info.source, revision=info.revision or None,
+            device=str(self.backbone.device), dtype=str(self.backbone.dtype).removeprefix("torch."), seed=self.seed,
+            prompting=self.method.prompting, background=threshold if self.background_word is None else self.background_word,
+            refine=self.refine, tile=self.tile, versions=package_versions(),
+            category_filter=self.category_filter.settings if self.category_filter is not None else None,
+            captioner=self.captioner.source if self.captioner is not None else None,
+            warnings=(f"{info.name} does not know {', '.join(strange)}",) if strange else (),
+        )  # fmt: skip
+
+    def _threshold_for(self, vocabulary: Vocabulary) -> float | None:
+        """The threshold; the method's own gives way to a label that is marked as background."""
+        return None if self._gives_way and any(label.background for label in vocabulary) else self.threshold
+
     def _finish(
-        self, picture: Picture, vocabulary: Vocabulary, maps: Tensor, kept: tuple[bool, ...], seconds: Mapping[str, float],
-        *, prompting: Prompting, tile: str,
-    ) -> Segmentation:  # fmt: skip
-        """Score maps to the picture's own size, and the record of how they were made."""
+        self, picture: Picture, vocabulary: Vocabulary, maps: Tensor, kept: tuple[bool, ...], record: Record, seconds: Mapping[str, float]
+    ) -> Segmentation:
+        """Score maps to the picture's own size."""
         began = time.perf_counter()
         scores = ScoreMaps(maps, self.method.stretch, kept, self.method.meaning)
         refiner = None
         if self.refine != "none":
             refiner = make_refiner(self.refine, picture.pixels, grid=(int(maps.shape[-2]), int(maps.shape[-1])))
-        info = self.backbone.info
-        strange = self.unknown_words(vocabulary)
-        threshold = self.threshold
-        if self._gives_way and any(label.background for label in vocabulary):
-            threshold = None
-        record = Record(
-            method=self.method.name, settings=dataclasses.asdict(self.method), model=info.source, revision=info.revision or None,
-            device=str(self.backbone.device), dtype=str(self.backbone.dtype).removeprefix("torch."), seed=self.seed,
-            prompting=prompting, background=threshold if self.background_word is None else self.background_word,
-            refine=self.refine, tile=tile, versions=package_versions(), timings=dict(seconds),
-            warnings=(f"{info.name} does not know {', '.join(strange)}",) if strange else (),
-        )  # fmt: skip
+        threshold = self._threshold_for(vocabulary)
         result = Segmentation.from_maps(scores, picture, vocabulary, record, background=threshold, refiner=refiner)
-        timings = {**record.timings, "full_size": time.perf_counter() - began}
+        timings = {**seconds, "full_size": time.perf_counter() - began}
         return dataclasses.replace(result, record=dataclasses.replace(record, timings=timings))
 
     def _plan(self, vocabulary: Vocabulary, prompting: Prompting, continue_prompt: Continue | None) -> TextPlan:
         return plan_text(self.backbone.text, vocabulary, self.method.wording(), prompting, continue_prompt=continue_prompt)
-
-    def _with_baseline(self, vocabulary: Vocabulary) -> Vocabulary:
-        """The vocabulary and, for a method that rejects labels, the word that they are compared with, if it is not in it."""
-        if not getattr(self.method, "reject", 0) or self._baseline(vocabulary) is not None:
-            return vocabulary
-        return Vocabulary((*vocabulary.labels, Label(self.method.absent)))
-
-    def _baseline(self, vocabulary: Vocabulary) -> int | None:
-        """Position of the word that stands for what is not in the picture."""
-        names = [text.lower() for label in vocabulary for text in label.texts[:1]]
-        return names.index(self.method.absent.lower()) if self.method.absent.lower() in names else None
-
-    def _kept(self, scored: Scored, row: int, vocabulary: Vocabulary) -> tuple[bool, ...]:
-        """Which labels are at least `reject` times as strong as the baseline."""
-        if scored.strength is None:
-            return (True,) * len(vocabulary)
-        place = self._baseline(vocabulary)
-        least = self.method.reject * scored.strength[row, -1 if place is None else place]
-        return tuple(
-            label.background or bool(strength >= least)
-            for label, strength in zip(vocabulary, scored.strength[row, : len(vocabulary)], strict=True)
-        )
 
     def _size(self, picture: Picture) -> tuple[int, int]:
         """(h, w) at which the model reads a picture."""
@@ -315,20 +305,3 @@ class Segmenter:
         small = unet is not None and sum(parameter.numel() for parameter in unet.parameters()) < SMALL
         return BATCH_ON_CPU if small else 1
 
-
-def _read_background(background: Background, default: float | None) -> tuple[float | None, str | None]:
-    """Threshold and word of a background option; one of them, or neither, is set."""
-    if background == "auto":
-        return default, None
-    if background is None or background == "none":
-        return None, None
-    if isinstance(background, str):
-        try:
-            threshold = float(background)
-        except ValueError:
-            return None, background
-    else:
-        threshold = float(background)
-    if not math.isfinite(threshold):
-        raise SettingsError(f"the background threshold is {threshold}: give a number such as 0.5, a word, or 'none'")
-    return threshold, None

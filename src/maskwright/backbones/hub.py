@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from maskwright.backbones.catalog import CatalogRow, catalog, find_row
-from maskwright.errors import ModelError
+from maskwright.errors import ModelError, brief
 
 PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTED = PARTS[:3]
@@ -89,7 +89,7 @@ def _download(repository: str, revision: str, name: str) -> Path:
         raise ModelError(f"the hub has no model {repository} (or it is private): check the id, or run `hf auth login`") from None
     except Exception as error:  # the hub's client has its own errors, httpx's and the operating system's
         if getattr(error, "response", None) is not None:  # the hub did answer
-            raise ModelError(f"{repository} could not be fetched: {first_line(error)}") from error
+            raise ModelError(f"{repository} could not be fetched: {brief(error)}") from error
         raise ModelError(
             f"{repository} is not in the local cache and the hub cannot be reached: connect once and run `maskwright models fetch "
             f"{name}`, copy the model's folder here and give its path, or use --model sticker"
@@ -105,9 +105,3 @@ def _one_set(files: list[str]) -> list[str]:
     files = [file for file in files if file.endswith(".safetensors") and "non_ema" not in file]
     half = [file for file in files if ".fp16" in file]
     return half or files
-
-
-def first_line(error: Exception) -> str:
-    """An error as part of one line: the first line of its message, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".:")[:200] if lines else type(error).__name__

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwright.backbones.catalog import CatalogRow, catalog
-from maskwright.backbones.hub import PARTS, WEIGHTED, first_line, identify
+from maskwright.backbones.hub import PARTS, WEIGHTED, identify
 from maskwright.backbones.hub import SIDECAR as SIDECAR
 from maskwright.backbones.hub import fetch as fetch
-from maskwright.errors import MaskwrightError, ModelError
+from maskwright.errors import MaskwrightError, ModelError, brief
+from maskwright.quiet import quiet
 
 if TYPE_CHECKING:
     from maskwright.backbones.unet import UNetBackbone
@@ -65,18 +66,20 @@ def load_folder(
     if pickled := [part for part in WEIGHTED if not any((folder / part).glob("*.safetensors"))]:
         raise ModelError(f"{folder} holds no safetensors for {', '.join(pickled)}: fetch it again, or convert it (pickles are never read)")
     sidecar = _read_json(folder / SIDECAR) if (folder / SIDECAR).exists() else {}
+    import diffusers
+    import transformers
+
     from maskwright.backbones.devices import choose_device, choose_dtype, choose_layout
-    from maskwright.backbones.quiet import quiet
     from maskwright.backbones.unet import UNetBackbone
 
     target = choose_device(device)
-    with quiet():
+    with quiet(diffusers, transformers):
         try:
             parts = _load_parts(folder)
         except MaskwrightError:
             raise
         except Exception as error:  # whatever a damaged file makes of itself in one of four libraries
-            raise ModelError(f"{folder} cannot be loaded ({first_line(error)}): fetch it again") from error
+            raise ModelError(f"{folder} cannot be loaded ({brief(error)}): fetch it again") from error
         number = choose_dtype(dtype, target, parameters=sum(p.numel() for p in parts["unet"].parameters()))
         for part in WEIGHTED:
             parts[part].to(device=target, dtype=number).requires_grad_(False).eval()
@@ -93,7 +96,7 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     except FileNotFoundError:
         raise ModelError(f"{path.parent} lacks {path.name}: give a folder in the diffusers layout ({', '.join(PARTS)})") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read ({first_line(error)}): fetch the model again") from error
+        raise ModelError(f"{path} cannot be read ({brief(error)}): fetch the model again") from error
     if not isinstance(content, dict):
         raise ModelError(f"{path} cannot be read (it is no JSON object): fetch the model again")
     return content

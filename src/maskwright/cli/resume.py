@@ -1,6 +1,5 @@
 """Which pictures an earlier run has done already."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from maskwright.vocabulary import Vocabulary
 
 ENDINGS = (".labels.png", ".overlay.png", ".json")
-DECISIVE = ("method", "settings", "model", "revision", "seed", "prompting", "background", "refine", "tile")
+DECISIVE = ("method", "settings", "model", "revision", "seed", "prompting", "background", "refine", "tile", "category_filter", "captioner")
 
 
 def output_paths(folder: Path, name: str) -> tuple[Path, ...]:
@@ -33,15 +32,7 @@ def read_done(folder: Path, source: Source) -> dict[str, Any] | None:
 
 def expected(segmenter: "Segmenter", vocabulary: "Vocabulary") -> dict[str, Any]:
     """What the JSON of a result of this run says, as far as it decides the result."""
-    from maskwright.record import Record
-
-    info = segmenter.backbone.info
-    record = Record(
-        method=segmenter.method.name, settings=dataclasses.asdict(segmenter.method), model=info.source,
-        revision=info.revision or None, seed=segmenter.seed, prompting=segmenter.method.prompting,
-        background=segmenter.threshold if segmenter.background_word is None else segmenter.background_word,
-        refine=segmenter.refine, tile=segmenter.tile,
-    ).as_dict()  # fmt: skip
+    record = segmenter.record(vocabulary).as_dict()
     labels = [[label.name, list(label.synonyms)] for label in vocabulary.foreground]
     background = [label.name for label in vocabulary if label.background]
     return {"labels": labels, "background words": background, **{key: record[key] for key in DECISIVE}}

@@ -15,7 +15,8 @@ Array = npt.NDArray[np.float32]
 def _noise(side: int, cells: tuple[int, int], rng: np.random.Generator) -> Array:
     """Smooth noise in 0..1, (side, side): a random grid of `cells` (rows, columns), bicubically enlarged."""
     grid = Image.fromarray(rng.random(cells, dtype=np.float32))
-    return np.clip(np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC)), 0, 1)
+    smooth: Array = np.asarray(grid.resize((side, side), Image.Resampling.BICUBIC), dtype=np.float32).clip(0, 1)
+    return smooth
 
 
 def _mix(weight: Array, low: Array, high: Array) -> Array:
@@ -78,7 +79,8 @@ def brick(side: int, rng: np.random.Generator) -> Array:
     mortar = ((y % 1 < 0.14) | (x % 1 < 0.06)).astype(np.float32)
     tones = rng.random((32, 32), dtype=np.float32)[np.floor(y).astype(int) % 32, np.floor(x).astype(int) % 32]
     wall = _mix(tones * 0.7 + _noise(side, (16, 16), rng) * 0.3, _colour(rng, 0.55, 0.20, 0.12), _colour(rng, 0.80, 0.38, 0.24))
-    return wall + mortar[..., None] * (_colour(rng, 0.80, 0.72, 0.66) - wall)
+    painted: Array = wall + mortar[..., None] * (_colour(rng, 0.80, 0.72, 0.66) - wall)
+    return painted
 
 
 def wood(side: int, rng: np.random.Generator) -> Array:

@@ -69,9 +69,10 @@ class Scene:
 def load_words() -> Words:
     """The word list of words.toml."""
     table = tomllib.loads((ASSETS / "words.toml").read_text(encoding="utf-8"))
-    read = lambda part: tuple(  # noqa: E731
-        Word(name, row.get("glyph", ""), tuple(row.get("synonyms", ()))) for name, row in table[part].items()
-    )
+
+    def read(part: str) -> tuple[Word, ...]:
+        return tuple(Word(name, row.get("glyph", ""), tuple(row.get("synonyms", ()))) for name, row in table[part].items())
+
     return Words(objects=read("objects"), grounds=read("grounds"))
 
 
@@ -107,7 +108,7 @@ def _paste(layer: Image.Image, at: tuple[int, int], side: int) -> npt.NDArray[np
     """The layer on an empty (side, side) canvas: (side, side, 4) float32 in 0..1."""
     canvas = Image.new("RGBA", (side, side))
     canvas.paste(layer, at)
-    return np.asarray(canvas, dtype=np.float32) / 255
+    return np.asarray(canvas, dtype=np.float32) / np.float32(255)
 
 
 def _shadow(alpha: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.float32]:
@@ -117,7 +118,8 @@ def _shadow(alpha: npt.NDArray[np.float32], side: int) -> npt.NDArray[np.float32
     shift = max(1, round(side * 0.03))
     moved = np.zeros_like(soft)
     moved[shift:, shift:] = soft[:-shift, :-shift]
-    return np.clip(moved, 0, 1) * np.float32(0.35)
+    shadow: npt.NDArray[np.float32] = moved.clip(0, 1) * np.float32(0.35)
+    return shadow
 
 
 def _paint(

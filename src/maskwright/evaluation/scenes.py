@@ -60,8 +60,8 @@ def run_benchmark(
 ) -> BenchmarkResult:  # fmt: skip
     """Segments the bundled scenes and scores the result.
 
-    Every pixel of a scene belongs to a word (an object or the ground), so there is no background: the segmenter's own
-    threshold is left aside unless it was set.
+    Every pixel of a scene belongs to a word (an object or the ground): make the segmenter with `background="none"`, for
+    what it calls background counts as wrong.
 
     Args:
         segmenter: model, method and settings.

@@ -1,6 +1,5 @@
 """Attention as operators over stored queries and keys; arrays of heads x tokens x tokens are never kept."""
 
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,7 +13,7 @@ from maskwright.readings.folding import fold_attention
 from maskwright.readings.keys import TextKeys
 
 Weighting = Literal["softmax", "exp"]
-CELLS_AT_ONCE = 1 << 25  # logits held at a time when re-keying: 128 MB in float32
+CELLS_ON_CPU, CELLS_ON_GPU = 1 << 19, 1 << 25  # logits held at a time when re-keying: 2 MB, 128 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,26 +94,34 @@ class CrossAttention:
         return [LayerMaps(factor, count, total / count) for factor, (total, count) in sorted(sums.items())]
 
     def _softmax(self, layer: CrossLayer, keys: TextKeys) -> Tensor:
-        """(rows, labels, tokens): mean over heads of the probability of each label's tokens."""
-        device = layer.query.device
+        """(rows, labels, tokens): mean over heads of the probability of each label's tokens.
+
+        The part of the softmax that all texts share is one number per head and pixel. Pixels are taken so few at a time
+        that their logits stay in the processor's cache.
+        """
+        own = keys.own
+        most, texts = own.log_weight.shape
         rows, heads, tokens, _ = layer.query.shape
-        texts, length, _ = keys.embeddings.shape
-        weights, log_weight = keys.weights.to(device), keys.log_weight.to(device)
-        result = torch.zeros(rows, len(keys), tokens, device=device)
-        at_once = max(1, CELLS_AT_ONCE // (heads * tokens * length))
-        query = layer.query.float()
-        for first in range(0, texts, at_once):
-            last = min(first + at_once, texts)
-            inside = slice(bisect_left(keys.tokens, (first, 0)), bisect_left(keys.tokens, (last, 0)))
-            columns = [(text - first) * length + position for text, position in keys.tokens[inside]]
-            if not columns:
-                continue
-            key = layer.keys(keys.embeddings[first:last].flatten(0, 1))  # heads dim texts*length
-            chosen = torch.tensor(columns, device=device)
-            for row in range(rows):
-                logits = torch.unflatten(query[row] @ key, -1, (-1, length))  # heads tokens texts length
-                probability = logits.add_(log_weight[first:last]).softmax(-1).flatten(2)[..., chosen].mean(0)  # tokens columns
-                result[row] += weights[:, inside] @ probability.T
+        device = layer.query.device
+        key = layer.keys(own.embeddings.flatten(0, 1))  # heads dim most*texts
+        common = layer.keys(keys.embeddings[0, : keys.shared])  # heads dim shared
+        log_weight, weights = own.log_weight.flatten().to(device), keys.weights.to(device)
+        columns = torch.tensor([place * texts + text for place, text in own.places], device=device)
+        text_of = torch.tensor([text for _, text in own.places], device=device)
+        result = torch.empty(rows, len(keys), tokens, device=device)
+        cells = CELLS_ON_CPU if device.type == "cpu" else CELLS_ON_GPU
+        block = max(16, cells // (heads * most * texts))
+        for row in range(rows):
+            for first in range(0, tokens, block):
+                query = layer.query[row, :, first : first + block].float()
+                logits = torch.matmul(query, key).add_(log_weight)  # heads pixels most*texts
+                own_logits = torch.unflatten(logits, -1, (most, texts))
+                elsewhere = torch.logsumexp(torch.matmul(query, common), -1, keepdim=True)  # heads pixels 1, -inf if nothing is shared
+                peak = torch.maximum(own_logits.amax(-2), elsewhere)  # heads pixels texts
+                own_logits.sub_(peak[..., None, :]).exp_()
+                total = own_logits.sum(-2) + (elsewhere - peak).exp()
+                probability = (logits[..., columns] / total[..., text_of]).mean(0)  # pixels columns
+                result[row, :, first : first + block] = weights @ probability.T
         return result
 
     def _column_logits(self, layer: CrossLayer, keys: TextKeys) -> Iterator[tuple[int, Tensor]]:

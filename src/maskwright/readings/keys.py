@@ -19,11 +19,14 @@ class TextKeys:
         log_weight: (texts, length) float32, added to the logits of each token: 0 for a plain token, log n for one that
             stands for n tokens, -inf for none.
         columns: for each label its names (the word itself, then its synonyms), each the tokens that make its map.
+        shared: the first so many tokens are the same in every text (a causal text encoder sees only what stands before),
+            so that their part of each softmax is computed once. No label may have its tokens among them.
     """
 
     embeddings: Tensor
     log_weight: Tensor
     columns: tuple[tuple[tuple[Token, ...], ...], ...]
+    shared: int = 0
 
     def __len__(self) -> int:
         """Number of labels."""
@@ -34,7 +37,7 @@ class TextKeys:
         used = sorted({text for name in self.columns[index] for text, _ in name})
         where = {text: number for number, text in enumerate(used)}
         names = tuple(tuple((where[text], position) for text, position in name) for name in self.columns[index])
-        return TextKeys(self.embeddings[used], self.log_weight[used], (names,))
+        return TextKeys(self.embeddings[used], self.log_weight[used], (names,), self.shared)
 
     @cached_property
     def tokens(self) -> tuple[Token, ...]:
@@ -48,6 +51,11 @@ class TextKeys:
         return tuple(tuple(sorted({where[token] for name in label for token in name})) for label in self.columns)
 
     @cached_property
+    def own(self) -> "OwnTokens":
+        """What each text does not share with the others."""
+        return own_tokens(self)
+
+    @cached_property
     def weights(self) -> Tensor:
         """(labels, n) float32 shares of the tokens; a label's sum to 1, equally for its names, and inside a name for its tokens."""
         where = {token: place for place, token in enumerate(self.tokens)}
@@ -57,6 +65,34 @@ class TextKeys:
                 for token in name:
                     row[where[token]] += 1 / (len(label) * len(name))
         return torch.tensor(shares, dtype=torch.float32, device=self.embeddings.device)
+
+
+@dataclass(frozen=True, eq=False)
+class OwnTokens:
+    """The tokens of each text that it does not share with the others, without those of no weight.
+
+    Attributes:
+        embeddings: (most, texts, width), texts with fewer tokens padded.
+        log_weight: (most, texts) float32, -inf for padding.
+        places: for each of `TextKeys.tokens` its (row, text) here.
+    """
+
+    embeddings: Tensor
+    log_weight: Tensor
+    places: tuple[tuple[int, int], ...]
+
+
+def own_tokens(keys: TextKeys) -> OwnTokens:
+    """Gathers the own tokens of every text, in order."""
+    dead = (keys.log_weight == -torch.inf).tolist()
+    alive = [[place for place in range(keys.shared, len(row)) if not row[place]] for row in dead]
+    most = max(len(row) for row in alive)
+    index = torch.tensor([row + [0] * (most - len(row)) for row in alive], device=keys.embeddings.device).T  # most texts
+    padding = torch.tensor([[n >= len(row) for row in alive] for n in range(most)], device=keys.embeddings.device)
+    text = torch.arange(len(alive), device=keys.embeddings.device).expand_as(index)
+    log_weight = keys.log_weight[text, index].masked_fill(padding, -torch.inf)
+    places = tuple((alive[text].index(place), text) for text, place in keys.tokens)
+    return OwnTokens(keys.embeddings[text, index], log_weight, places)
 
 
 def merge_padding(embeddings: Tensor, ends: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -39,6 +39,11 @@ class Captioner:
         self.max_new_tokens = max_new_tokens
         self._seen: dict[str, torch.Tensor] = {}
 
+    @property
+    def source(self) -> str:
+        """Which model writes, for the record of a result."""
+        return f"{self.checkpoint.source}@{self.checkpoint.revision}" if self.checkpoint.revision else str(self.checkpoint.source)
+
     @classmethod
     def from_pretrained(
         cls,

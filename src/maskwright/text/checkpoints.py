@@ -7,7 +7,7 @@ from a folder never asks the network, so nothing waits for retries, and the fold
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskwright.errors import ImageError, ModelError
+from maskwright.errors import ImageError, ModelError, brief
+from maskwright.quiet import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -220,7 +221,7 @@ def _read(family: Family, folder: Path) -> tuple[Any, Any, Any]:
     import torch
     import transformers
 
-    with _quiet():
+    with quiet(transformers):
         model, report = getattr(transformers, family.model_class).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
@@ -230,28 +231,3 @@ def _read(family: Family, folder: Path) -> tuple[Any, Any, Any]:
         tokenizer = getattr(transformers, family.tokenizer_class).from_pretrained(folder, local_files_only=True)
         processor = getattr(transformers, family.processor_class).from_pretrained(folder, local_files_only=True)
     return model.eval().requires_grad_(False), tokenizer, processor
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back transformers' loading bars and reports, and leaves both settings as they were."""
-    import transformers
-
-    logging: Any = transformers.utils.logging  # its functions are untyped
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def brief(error: Exception) -> str:
-    """An error as part of one line: the first line of its message, or its type where it has none."""
-    lines = str(error).strip().splitlines()
-    text = " ".join(lines[0].split()).rstrip(".:") if lines else type(error).__name__
-    return text if len(text) <= 160 else text[:157] + "..."

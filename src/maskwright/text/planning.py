@@ -62,7 +62,7 @@ def plan_text(
         kept, log_weight = merge_padding(embeddings, ends)
     else:
         kept, log_weight = embeddings, torch.zeros(embeddings.shape[:2], device=embeddings.device)
-    keys = TextKeys(kept, log_weight, columns)
+    keys = TextKeys(kept, log_weight, columns, shared=1 + tower.count_tokens(wording.before))
     if prompting == "shared":
         neutral = tower.encode([wording.neutral]).embeddings
         return TextPlan(keys, (Pass(neutral, tuple(range(len(vocabulary)))),))

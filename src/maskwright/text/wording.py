@@ -46,6 +46,12 @@ class Wording:
         return self.template.replace(LABELS, labels)
 
     @property
+    def before(self) -> str:
+        """The words of the template that stand before every label, as tokens of their own: "a photograph of a "."""
+        head = self.template[: self.start]
+        return head if head.endswith(" ") else head[: head.rfind(" ") + 1]
+
+    @property
     def start(self) -> int:
         """Character at which the labels begin in a prompt."""
         return self.template.index(LABELS)

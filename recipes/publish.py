@@ -29,8 +29,11 @@ def main() -> None:
     parser.add_argument("--sidecar-only", action="store_true", help="only rewrite maskwright.json")
     options = parser.parse_args()
     if not options.sidecar_only:
+        fresh = options.to.with_name(options.to.name + ".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        export_checkpoint(options.out, fresh, options.side)
         shutil.rmtree(options.to, ignore_errors=True)
-        export_checkpoint(options.out, options.to, options.side)
+        fresh.rename(options.to)
     write_sidecar(options.to, revision=weights_digest(options.to))
     size = sum(file.stat().st_size for file in options.to.rglob("*") if file.is_file())
     print(f"{options.to}: {size / 1e6:.1f} MB, revision {weights_digest(options.to)}")

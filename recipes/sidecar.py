@@ -15,9 +15,11 @@ ADVICE = (
     "photographs and other words want --model sd15"
 )
 SETTINGS: dict[str, dict[str, Any]] = {
-    "diffsegmenter": {"fusion": [[1, 0.9], [2, 0.1]]},
-    "maskdiffusion": {"attention_factors": [1], "feature_factors": [2, 1], "attention_grid": 1},
-}
+    "diffsegmenter": {"prompting": "joint", "timesteps": [300], "fusion": [[1, 0.9], [2, 0.1]]},
+    "maskdiffusion": {
+        "timesteps": [100], "noise": True, "attention": "softmax", "attention_factors": [1], "attention_grid": 1, "feature_factors": [2, 1],
+    },
+}  # fmt: skip
 
 
 def write_sidecar(folder: Path, *, revision: str) -> None:

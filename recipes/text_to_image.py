@@ -8,6 +8,7 @@ The network sees pictures and captions, never a mask. See recipes/README.md for 
 import argparse
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,9 @@ class Trainer:
         self.out, self.batch, self.side, self.device = out, batch, side, device
         self.steps = samples // batch
         self.tokenizer = tokenizer_of(out, init=init)
-        self.vae = AutoencoderTiny.from_pretrained(init / "vae" if init else out / "vae", torch_dtype=torch.float32).to(device)
+        if init and not (out / "vae").is_dir():
+            shutil.copytree(init / "vae", out / "vae")
+        self.vae = AutoencoderTiny.from_pretrained(out / "vae", torch_dtype=torch.float32).to(device)
         self.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         torch.manual_seed(0)
         self.model = Model(self.tokenizer, side // 4).to(device)

@@ -51,11 +51,10 @@ def build_tokenizer() -> CLIPTokenizer:
 
 
 def tokenizer_of(folder: Path, *, init: Path | None = None) -> CLIPTokenizer:
-    """The tokenizer of a training: the one it began with, else that of the model it starts from, else a new one; kept in the folder."""
-    for place in (folder / "tokenizer", init / "tokenizer" if init else None):
-        if place is not None and place.is_dir():
-            return CLIPTokenizer.from_pretrained(place)
-    tokenizer = build_tokenizer()
+    """The tokenizer of a training: the one it began with, else that of the model it starts from, else a new one; kept in `folder`."""
+    if (folder / "tokenizer").is_dir():
+        return CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(init / "tokenizer") if init else build_tokenizer()
     save_tokenizer(tokenizer, folder / "tokenizer")
     return tokenizer
 

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -57,6 +58,19 @@ def test_training_resumes_where_it_stopped_and_exports_a_pipeline(tmp_path):
     assert pipeline.unet.config.cross_attention_dim == 128
     image = pipeline("a dog on grass", num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images[0]
     assert image.shape == (32, 32, 3) and np.isfinite(image).all()
+
+
+def test_training_goes_on_from_a_landed_model_with_its_tokenizer(tmp_path):
+    from maskwright.backbones.catalog import find_row
+    from recipes.text_to_image import Trainer
+
+    landed = find_row("sticker").folder
+    cpu = torch.device("cpu")
+    trainer = Trainer(tmp_path, samples=4, batch=2, side=64, device=cpu, init=landed, fast=False)
+    assert trainer.tokenizer.get_vocab() == json.loads((landed / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+    stored = load_file(landed / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, stored[name].float()) for name, value in trainer.model.unet.state_dict().items())
+    assert (tmp_path / "vae").is_dir() and (tmp_path / "tokenizer").is_dir()
 
 
 def test_normalised_latents_have_mean_zero_and_deviation_one():

@@ -127,7 +127,7 @@ class UNetBackbone:
         return Reading(
             probe=probe, latent_size=(int(latents.shape[-2]), int(latents.shape[-1])), pictures=len(latents),
             cross_layers=tuple(cross_layers), self_layers=tuple(self_layers),
-            folded={factor: (total / layers, grids[factor]) for factor, (total, layers) in seen.folded.items()},
+            folded={factor: (total.div_(layers), grids[factor]) for factor, (total, layers) in seen.folded.items()},
             features={name: torch.unflatten(values.float(), 0, (-1, probe.repeats)).mean(1) for name, values in seen.features.items()},
         )  # fmt: skip
 

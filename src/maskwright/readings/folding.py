@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskwright.errors import ModelError
 
+SumOf = Callable[[int, int, torch.device], Tensor]
 ROWS_ON_CPU = 64
 ROWS_ON_GPU = 1024
 
@@ -44,19 +45,21 @@ def fold_attention(query: Tensor, key: Tensor, value: Tensor, scale: float, *, t
 
 
 class FoldingProcessor:
-    """A diffusers attention processor that hands the mean attention of its layer to `deliver`.
+    """A diffusers attention processor that adds the mean attention of its layer to a sum.
 
     Args:
         attention: the layer; used only to refuse layers whose arithmetic is not the plain one.
-        deliver: gets (pictures, tokens, tokens) float32, the mean over heads and over each picture's rows.
+        sum_of: for (pictures, tokens, device) the sum to add to, (pictures, tokens, tokens) float32: one for all layers of a grid,
+            because clearing 64 MB anew for every layer costs time.
+        done: called when the layer's mean over heads and over each picture's rows has been added.
         rows_per_picture: consecutive rows of the batch that belong to one picture.
     """
 
-    def __init__(self, attention: Any, deliver: Callable[[Tensor], None], rows_per_picture: int) -> None:
+    def __init__(self, attention: Any, sum_of: SumOf, done: Callable[[], None], rows_per_picture: int) -> None:
         unusual = [name for name in ("spatial_norm", "group_norm", "norm_q", "norm_k") if getattr(attention, name, None) is not None]
         if unusual:
             raise ModelError(f"a self-attention layer with {', '.join(unusual)} cannot be folded: use an SD 1.x or 2.x model")
-        self.deliver, self.rows_per_picture = deliver, rows_per_picture
+        self.sum_of, self.done, self.rows_per_picture = sum_of, done, rows_per_picture
 
     def __call__(
         self, attn: Any, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None,
@@ -71,7 +74,7 @@ class FoldingProcessor:
             for projection in (attn.to_q, attn.to_k, attn.to_v)
         )  # rows heads tokens dim
         rows, _, tokens, _ = query.shape
-        totals = torch.zeros(rows // self.rows_per_picture, tokens, tokens, device=query.device)
+        totals = self.sum_of(rows // self.rows_per_picture, tokens, query.device)
         mixed = torch.stack([
             fold_attention(
                 query[row], key[row], value[row], attn.scale,
@@ -79,7 +82,7 @@ class FoldingProcessor:
             )
             for row in range(rows)
         ])  # fmt: skip
-        self.deliver(totals)
+        self.done()
         output = attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2)))
         if attn.residual_connection:
             output = output + residual

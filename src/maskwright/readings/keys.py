@@ -1,5 +1,6 @@
 """Labels as keys: the text embeddings that stored queries are asked for, and which tokens stand for which label."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ class TextKeys:
 
     Attributes:
         embeddings: (texts, length, width), as the U-Net's cross-attention gets them.
-        log_weight: (texts, length) float32, added to the logits of each token: 0 for a plain token, log n for one that
+        log_weight: (texts, length) float32 on the CPU, added to the logits of each token: 0 for a plain token, log n for one that
             stands for n tokens, -inf for none.
         columns: for each label its names (the word itself, then its synonyms), each the tokens that make its map.
         shared: the first so many tokens are the same in every text (a causal text encoder sees only what stands before),
@@ -87,12 +88,13 @@ def own_tokens(keys: TextKeys) -> OwnTokens:
     dead = (keys.log_weight == -torch.inf).tolist()
     alive = [[place for place in range(keys.shared, len(row)) if not row[place]] for row in dead]
     most = max(len(row) for row in alive)
-    index = torch.tensor([row + [0] * (most - len(row)) for row in alive], device=keys.embeddings.device).T  # most texts
-    padding = torch.tensor([[n >= len(row) for row in alive] for n in range(most)], device=keys.embeddings.device)
-    text = torch.arange(len(alive), device=keys.embeddings.device).expand_as(index)
-    log_weight = keys.log_weight[text, index].masked_fill(padding, -torch.inf)
+    index = torch.tensor([row + [0] * (most - len(row)) for row in alive]).T  # most texts
+    padding = torch.tensor([[n >= len(row) for row in alive] for n in range(most)])
+    text = torch.arange(len(alive)).expand_as(index)
+    log_weight = keys.log_weight[text, index].masked_fill(padding, -torch.inf)  # small, and on the CPU like its indices
     places = tuple((alive[text].index(place), text) for text, place in keys.tokens)
-    return OwnTokens(keys.embeddings[text, index], log_weight, places)
+    device = keys.embeddings.device
+    return OwnTokens(keys.embeddings[text.to(device), index.to(device)], log_weight.to(device), places)
 
 
 def merge_padding(embeddings: Tensor, ends: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -115,7 +117,8 @@ def merge_padding(embeddings: Tensor, ends: Sequence[int]) -> tuple[Tensor, Tens
     count = padding.sum(1)
     mean = (embeddings.float() * padding[..., None]).sum(1, keepdim=True) / count.clamp(min=1)[:, None, None]
     kept = torch.cat([embeddings[:, : longest + 1], mean.to(embeddings.dtype)], 1)
-    log_weight = torch.zeros(texts, longest + 2, device=embeddings.device)
-    log_weight[:, : longest + 1].masked_fill_(padding[:, : longest + 1], -torch.inf)
-    log_weight[:, -1] = count.float().log()  # -inf where a text fills its length
+    log_weight = torch.zeros(texts, longest + 2)
+    for row, last in enumerate(ends):
+        log_weight[row, last + 1 : longest + 1] = -torch.inf
+        log_weight[row, -1] = math.log(length - 1 - last) if last < length - 1 else -torch.inf  # a text may fill its length
     return kept, log_weight

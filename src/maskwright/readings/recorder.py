@@ -102,7 +102,9 @@ class Recorder:
                 handles.append(self._watch_grid(site))
                 attention: Any = self.unet.get_submodule(site.path)
                 processors.append((attention, attention.processor))
-                attention.set_processor(FoldingProcessor(attention, partial(self._fold, site), self.rows_per_picture))
+                attention.set_processor(
+                    FoldingProcessor(attention, partial(self._sum_of, site), partial(self._folded, site), self.rows_per_picture)
+                )
             yield
         finally:
             for attention, processor in processors:
@@ -142,9 +144,15 @@ class Recorder:
             handles.append(attention.to_k.register_forward_hook(note_key))  # type: ignore[union-attr]
         return handles
 
-    def _fold(self, site: Site, mean: Tensor) -> None:
-        total, layers = self.recording.folded.get(site.factor, (None, 0))
-        self.recording.folded[site.factor] = (mean if total is None else total.add_(mean), layers + 1)
+    def _sum_of(self, site: Site, pictures: int, tokens: int, device: torch.device) -> Tensor:
+        """The sum that the layers of one grid share."""
+        if site.factor not in self.recording.folded:
+            self.recording.folded[site.factor] = (torch.zeros(pictures, tokens, tokens, device=device), 0)
+        return self.recording.folded[site.factor][0]
+
+    def _folded(self, site: Site) -> None:
+        total, layers = self.recording.folded[site.factor]
+        self.recording.folded[site.factor] = (total, layers + 1)
         self._done(site)
 
 

@@ -61,7 +61,7 @@ def plan_text(
     if wording.padding == "merged":
         kept, log_weight = merge_padding(embeddings, ends)
     else:
-        kept, log_weight = embeddings, torch.zeros(embeddings.shape[:2], device=embeddings.device)
+        kept, log_weight = embeddings, torch.zeros(embeddings.shape[:2])
     keys = TextKeys(kept, log_weight, columns, shared=1 + tower.count_tokens(wording.before))
     if prompting == "shared":
         neutral = tower.encode([wording.neutral]).embeddings
@@ -138,5 +138,5 @@ def _plan_joint(tower: TextTower, vocabulary: Vocabulary, wording: Wording) -> T
     condition = embeddings.flatten(0, 1)[None]  # 1 groups*length width
     length = embeddings.shape[1]
     joined = tuple(tuple(tuple((0, text * length + place) for text, place in name) for name in label) for label in columns)
-    keys = TextKeys(condition, torch.zeros(condition.shape[:2], device=condition.device), joined)
+    keys = TextKeys(condition, torch.zeros(condition.shape[:2]), joined)
     return TextPlan(keys, (Pass(condition, tuple(range(len(vocabulary)))),))

@@ -62,7 +62,7 @@ def test_segment_writes_three_files_and_a_table() -> None:
     assert outputs(Path("out")) == three("a picture [1]")
     assert all(word in result.stdout for word in ("banana", "share", "mean score", "out/a picture [1].overlay.png"))
     (line,) = result.stderr.splitlines()
-    assert all(word in line for word in ("sticker", "cpu", "float32", "diffsegmenter", "shared"))
+    assert all(word in line for word in ("sticker", "cpu", "float32", "diffsegmenter", "prompting"))
     document = json.loads(Path("out/a picture [1].json").read_text())
     assert [label["name"] for label in document["labels"]] == ["banana", "bus", "grass"]
     with Image.open("out/a picture [1].labels.png") as labels:
@@ -230,8 +230,8 @@ def test_filter_and_captions_use_the_given_folders() -> None:
     clip, blip = build_clip(Path("clip")), build_blip(Path("blip"))
     ask = ["segment", scene(Path("a.png")), "-l", "dog, cat", "-q"]
     run(*ask, "--filter", "clip", "--clip", clip)
-    run(*ask, "--filter", "clip+caption", "--clip", clip, "--blip", blip, "--caption")
-    run(*ask, "--caption", "--blip", blip, "--offline")
+    run(*ask, "--filter", "clip+caption", "--clip", clip, "--blip", blip, "--caption", "--prompting", "shared")
+    run(*ask, "--caption", "--prompting", "shared", "--blip", blip, "--offline")
     assert os.environ["HF_HUB_OFFLINE"] == "1"
 
 

@@ -169,7 +169,7 @@ def test_what_only_the_model_can_tell() -> None:
     assert "names no grid of this model" in refused(*ask, "--set", "fusion=[[3, 1]]", model_line=True)
     assert "--prompting shared" in refused(*ask, "--caption", "--prompting", "joint")
     assert "no folder ./nope" in refused(*ask, "--filter", "clip", "--clip", "./nope")
-    assert "no folder ./nope" in refused(*ask, "--caption", "--blip", "./nope")
+    assert "no folder ./nope" in refused(*ask, "--caption", "--prompting", "shared", "--blip", "./nope")
 
 
 def test_no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """What a reading costs over the work that must be done anyway, on a full-size Stable Diffusion 1.5 with random weights.
 
-Command: `python benchmarks/reading.py` (two cores, 8 GB of memory, about six minutes). Prints ratios of medians, all measured in one run,
+Command: `python benchmarks/reading.py` (two cores, 8 GB of memory, about four minutes). Prints ratios of medians, all measured in one run,
 interleaved. Absolute seconds are printed for orientation only. The floor is the VAE's encoding and the plain U-Net up to the last layer
 that the method needs.
 """

@@ -1,6 +1,6 @@
 """The table of the README: mean IoU of every method and prompting mode on the bundled benchmark, beside control and ceiling.
 
-Command: `python benchmarks/scenes.py` (two cores: about five minutes). The control is the bundled model's own networks with random
+Command: `python benchmarks/scenes.py` (two cores: about seven minutes). The control is the bundled model's own networks with random
 weights: what a method scores there it owes to the scenes' geometry, not to what was learned. The ceiling is the truth itself, reduced
 to the latent grid.
 """

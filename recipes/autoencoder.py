@@ -1,6 +1,6 @@
 """Trains the bundled model's autoencoder on rendered scenes.
 
-Command: `python -m recipes.autoencoder --out runs/sticker`. Two CPU cores: about eight minutes. Resumes by itself.
+Command: `python -m recipes.autoencoder --out runs/sticker`. Two CPU cores: about ten minutes. Resumes by itself.
 
 Two phases. First encoder and decoder together. Then the latents are normalised per channel (mean 0, deviation 1: what
 diffusion wants) by folding the statistics into the encoder's last convolution, and the decoder alone learns to read

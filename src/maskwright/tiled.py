@@ -48,13 +48,17 @@ def sharpen_by_tiles(picture: Picture, whole: Tensor, working: tuple[int, int], 
         tile = tiles[number]
         crop = Picture(tile.crop(reduced.pixels).copy(), picture.name, picture.source)
         fine = score([crop])[0]
-        scale_y, scale_x = finer[0] / reduced.size[0], finer[1] / reduced.size[1]
-        rows = slice(int(tile.top * scale_y), max(int((tile.top + tile.height) * scale_y), int(tile.top * scale_y) + 1))
-        columns = slice(int(tile.left * scale_x), max(int((tile.left + tile.width) * scale_x), int(tile.left * scale_x) + 1))
-        window = base[:, rows, columns]
-        return _match_range(fine, window)
+        rows = _cells(tile.top, tile.height, finer[0] / reduced.size[0])
+        columns = _cells(tile.left, tile.width, finer[1] / reduced.size[1])
+        return _match_range(fine, base[:, rows, columns])
 
     return blend(tiles, (calibrated(number) for number in range(len(tiles))), reduced.size, canvas=(finer[0], finer[1]))
+
+
+def _cells(start: int, length: int, scale: float) -> slice:
+    """The cells of a finer map that a stretch of pixels covers along one axis, at least one."""
+    first = int(start * scale)
+    return slice(first, max(int((start + length) * scale), first + 1))
 
 
 def _match_range(maps: Tensor, reference: Tensor) -> Tensor:

@@ -279,11 +279,51 @@ class TestProbe:
         both = one.union(other)
         assert both == Probe(cross=one.cross, self_attention=other.self_attention, self_mode="keep", features=other.features)
         assert one.union(one) == one and both.union(one) == both
-        for third in (Probe(timesteps=(1,)), Probe(cross=Select()), Probe(noise=False), Probe(samples=2)):
+        for third in (Probe(timesteps=(1,)), Probe(noise=False), Probe(samples=2)):
             with pytest.raises(SettingsError, match="two passes"):
                 one.union(third)
-        with pytest.raises(SettingsError, match="two passes"):
-            other.union(Probe(self_attention=Select(factors="finest"), self_mode="fold"))
+
+    def test_keeping_serves_folding(self) -> None:
+        keep, fold = (Probe(self_attention=Select(), self_mode=mode) for mode in ("keep", "fold"))
+        assert keep.union(fold).self_mode == fold.union(keep).self_mode == "keep"
+        assert fold.union(Probe(cross=Select())).self_mode == "fold"
+
+    def test_each_finds_its_own_layers_in_a_pass_that_serves_both(self, backbone: UNetBackbone) -> None:
+        text = backbone.text.encode(["a dog"])
+        last, all_of_it = Select(factors="coarsest", stages=("down",), last=True), Select(stages=("up",))
+        one = Probe(cross=Select(factors=(1,)), self_attention=Select(factors="finest"), outputs=last)
+        other = Probe(cross=all_of_it, self_attention=Select(), features=Select(last=True), outputs=Select(factors=(1,)))
+        both = backbone.read(random(2, 4, 8, 12), one.union(other), condition=text.embeddings)
+        keys = all_tokens(text.embeddings)
+        for probe in (one, other):
+            alone = backbone.read(random(2, 4, 8, 12), probe, condition=text.embeddings)
+            mine, theirs = (reading.cross_attention_of(probe.cross).maps(keys) for reading in (alone, both))
+            for a, b in zip(mine, theirs, strict=True):
+                assert_close(a.maps, b.maps)  # layers that the other wants folded are computed in another order
+                assert (a.factor, a.layers) == (b.factor, b.layers)
+            for factor in alone.self_factors:
+                assert_close(alone.self_attention_at(factor).dense(), both.self_attention_at(factor).dense())
+                assert alone.self_attention_at(factor).count == {1: 3, 2: 4}[factor]
+            for found, selection in (("features_of", probe.features), ("outputs_of", probe.outputs)):
+                mine, theirs = (getattr(reading, found)(selection) for reading in (alone, both))
+                assert list(mine) == list(theirs)
+                assert all(bool(torch.isclose(mine[name], theirs[name], atol=1e-4).all()) for name in mine)
+        assert list(both.outputs_of(last)) == ["down.1.0.output"] and both.outputs["down.1.0.output"].shape == (2, 32, 4, 6)
+        with pytest.raises(SettingsError, match="no self-attention at factor 4"):
+            both.self_attention_at(4)
+
+
+def test_outputs_are_what_the_layer_returns(backbone: UNetBackbone) -> None:
+    condition = backbone.text.encode(["a dog"]).embeddings
+    name = "down.0.0.output"
+    seen: list[torch.Tensor] = []
+    site = next(site for site in backbone.sites if site.name == name)
+    handle = backbone.unet.get_submodule(site.path).register_forward_hook(lambda module, inputs, output: seen.append(output))
+    try:
+        reading = backbone.read(random(1, 4, 8, 12), Probe(outputs=Select(stages=("down",))), condition=condition)
+    finally:
+        handle.remove()
+    assert torch.equal(reading.outputs[name].flatten(2).transpose(1, 2), seen[0]) and reading.outputs[name].shape == (1, 16, 8, 12)
 
 
 def test_what_texts_share_is_computed_once_and_changes_nothing(backbone: UNetBackbone) -> None:

@@ -16,6 +16,7 @@ from maskwright.readings.attention import CrossLayer
 from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import Probe, Select
 from maskwright.readings.reading import Reading
+from maskwright.readings.sites import Site
 from maskwright.segmenter import Segmenter
 from maskwright.text.filtering import CategoryFilter
 from maskwright.text.planning import plan_text
@@ -31,8 +32,9 @@ def made_reading(queries: dict[int, Tensor], *, size: tuple[int, int] = (8, 8), 
         for factor, query in queries.items()
     )
     tokens = size[0] * size[1]
-    folded = {1: (torch.eye(tokens)[None] if mean is None else mean, size)}
-    reading = Reading(Probe(cross=Select(), self_attention=Select(factors="finest")), size, 1, layers, (), folded)
+    folded = {1: (torch.eye(tokens)[None] if mean is None else mean, size, 1)}
+    sites = tuple(Site(layer.name, "cross", "up", layer.factor, "", "") for layer in layers)
+    reading = Reading(Probe(cross=Select(), self_attention=Select(factors="finest")), size, 1, layers, (), folded, sites=sites)
     return reading, TextKeys(torch.eye(2)[None], torch.zeros(1, 2), ((((0, 0),),), (((0, 1),),)))
 
 

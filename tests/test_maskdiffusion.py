@@ -16,6 +16,7 @@ from maskwright.readings.attention import CrossLayer
 from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import Probe, Select
 from maskwright.readings.reading import Reading
+from maskwright.readings.sites import Site
 from maskwright.segmenter import Segmenter
 from maskwright.text.planning import plan_text
 from maskwright.vocabulary import Vocabulary
@@ -29,7 +30,9 @@ def made(logits: Tensor, features: Tensor, *, dtype: torch.dtype = torch.float32
     """A reading with one layer of one head, whose logits (labels, h, w) are given, and features (channels, h, w)."""
     labels, *grid = logits.shape
     layer = CrossLayer("made", 1, logits.flatten(1).T[None, None].to(dtype), torch.eye(labels).to(dtype), 1.0, (grid[0], grid[1]))
-    reading = Reading(Probe(cross=Select(), features=Select()), (grid[0], grid[1]), 1, (layer,), features={"f": features[None]})
+    sites = (Site("made", "cross", "up", 1, "", ""), Site("f", "feature", "up", 1, "", ""))
+    probe = Probe(cross=Select(), features=Select())
+    reading = Reading(probe, (grid[0], grid[1]), 1, (layer,), features={"f": features[None]}, sites=sites)
     return reading, TextKeys(torch.eye(labels)[None], torch.zeros(1, labels), tuple((((0, n),),) for n in range(labels)))
 
 
@@ -135,8 +138,8 @@ class TestProperty5:
 
     def test_blocks_count_equally_whatever_their_scale(self, backbone: UNetBackbone) -> None:
         reading = backbone.read(random(1, 4, 8, 8), SMALL.probe(), condition=backbone.text.encode(["a"]).embeddings)
-        first, second = reading.features.values()
-        louder = dataclasses.replace(reading, features={"a": 100 * first, "b": second})
+        (name, first), (other, second) = reading.features.items()
+        louder = dataclasses.replace(reading, features={name: 100 * first, other: second})
         assert_close(SMALL.features(louder, (8, 8)), SMALL.features(reading, (8, 8)))
 
     def test_two_runs_are_identical_and_four_are_four_times_one(self, backbone: UNetBackbone) -> None:

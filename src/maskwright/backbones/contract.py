@@ -26,8 +26,10 @@ class ModelInfo:
         prediction: "epsilon" or "v_prediction".
         multiple: sides of pictures must be multiples of this.
         words: the only words it knows, or None when its vocabulary is open.
+        objects: those of them that name things, not grounds or glue, synonyms joined by |; None when its vocabulary is open.
         advice: what to say to someone who uses other words.
         methods: settings that suit this model better than a method's own defaults, by method name.
+        synthesis: what suits it when it draws: "plain" and "templates" (texts with {} for the label), "steps", "guidance".
     """
 
     name: str
@@ -38,8 +40,10 @@ class ModelInfo:
     prediction: str
     multiple: int
     words: tuple[str, ...] | None = None
+    objects: tuple[str, ...] | None = None
     advice: str = ""
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    synthesis: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Backbone(Protocol):

@@ -1,14 +1,15 @@
 """Stable Diffusion 1.x and 2.x: a U-Net with CLIP text conditioning, epsilon- or v-prediction, any native size."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from maskwright.backbones.contract import ModelInfo
 from maskwright.backbones.devices import choose_layout
+from maskwright.backbones.sampling import sample
 from maskwright.backbones.text_tower import TextTower
 from maskwright.errors import ModelError, SettingsError
 from maskwright.readings.attention import CrossLayer, SelfLayer
@@ -31,7 +32,7 @@ class UNetBackbone:
         source: hub id or folder.
         revision: commit or "".
         licence: of the weights or "".
-        sidecar: the model's maskwright.json: "words", "advice", "methods".
+        sidecar: the model's maskwright.json: "words", "objects", "advice", "methods", "synthesis".
 
     Raises:
         ModelError: parts that are not of the Stable Diffusion kind or do not fit each other.
@@ -61,8 +62,9 @@ class UNetBackbone:
         self.info = ModelInfo(
             name=name, source=source, revision=revision, licence=licence, native=self.latent_side * self.vae_factor,
             prediction=str(scheduler.config.prediction_type), multiple=self.vae_factor * levels,
-            words=tuple(sidecar["words"]) if "words" in sidecar else None, advice=sidecar.get("advice", ""),
-            methods=sidecar.get("methods", {}),
+            words=tuple(sidecar["words"]) if "words" in sidecar else None,
+            objects=tuple(sidecar["objects"]) if "objects" in sidecar else None, advice=sidecar.get("advice", ""),
+            methods=sidecar.get("methods", {}), synthesis=sidecar.get("synthesis", {}),
         )  # fmt: skip
 
     @torch.inference_mode()
@@ -95,65 +97,82 @@ class UNetBackbone:
     @torch.inference_mode()
     def read(self, latents: Tensor, probe: Probe, *, condition: Tensor, seed: int = 0) -> Reading:
         """One pass over a batch, stopped after the last layer that the probe asks for; see `Backbone.read`."""
-        cross = choose(self.sites, "cross", probe.cross)
-        selves = choose(self.sites, "self", probe.self_attention)
-        features = choose(self.sites, "feature", probe.features)
-        fold = probe.self_mode == "fold"
-        if not (cross or selves or features):
-            raise SettingsError("this probe asks for nothing: choose cross-attention, self-attention or features")
         rows, timesteps = self.noised(latents, probe, seed=seed)
-        rows = rows.to(self.device, self.dtype, memory_format=self.layout)
-        text = condition.expand(len(latents), -1, -1).repeat_interleave(probe.repeats, 0).to(rows)
-        recorder = Recorder(
-            self.unet, kept=cross + features + (() if fold else selves), folded=selves if fold else (),
-            rows_per_picture=probe.repeats,
-        )  # fmt: skip
-        recorder.run(lambda: self.unet(rows, timesteps, encoder_hidden_states=text, return_dict=False))
-        return self._reading(recorder.recording, probe, latents, cross, selves)
-
-    def _reading(self, seen: Recording, probe: Probe, latents: Tensor, cross: tuple[Site, ...], selves: tuple[Site, ...]) -> Reading:
-        cross_layers = []
-        for site in cross:
-            attention = self.unet.get_submodule(site.path)
-            query = split_heads(seen.queries[site.name], attention.heads)
-            weight = attention.to_k.weight.detach()  # the model's own memory, without its gradient
-            cross_layers.append(CrossLayer(site.name, site.factor, query, weight, attention.scale, seen.grids[site.name]))
-        self_layers = []
-        for site in selves if probe.self_mode == "keep" else ():
-            attention = self.unet.get_submodule(site.path)
-            query, key = (split_heads(seen_by[site.name], attention.heads) for seen_by in (seen.queries, seen.keys))
-            self_layers.append(SelfLayer(site.name, site.factor, query, key, attention.scale, seen.grids[site.name]))
-        grids = {site.factor: seen.grids[site.name] for site in selves}
-        return Reading(
-            probe=probe, latent_size=(int(latents.shape[-2]), int(latents.shape[-1])), pictures=len(latents),
-            cross_layers=tuple(cross_layers), self_layers=tuple(self_layers),
-            folded={factor: (total.div_(layers), grids[factor]) for factor, (total, layers) in seen.folded.items()},
-            features={name: torch.unflatten(values.float(), 0, (-1, probe.repeats)).mean(1) for name, values in seen.features.items()},
-        )  # fmt: skip
+        text = condition.expand(len(latents), -1, -1).repeat_interleave(probe.repeats, 0)
+        return self._record(rows, timesteps, text, probe, stop=True)[1]
 
     @torch.inference_mode()
+    def read_rows(self, rows: Tensor, timesteps: Tensor, condition: Tensor, probe: Probe) -> tuple[Tensor, Reading]:
+        """One whole pass over noisy latents, as a sampler makes it: the network's prediction, and what was read on the way.
+
+        Args:
+            rows: (pictures, channels, h, w), noisy already.
+            timesteps: of the rows, a scalar or (pictures,).
+            condition: (pictures, tokens, width).
+            probe: what to read; its timesteps, samples and noise are not looked at.
+        """
+        one = replace(probe, timesteps=(0,), samples=1, noise=False)
+        predicted, reading = self._record(rows, timesteps, condition, one, stop=False)
+        return cast(Tensor, predicted), reading
+
+    @torch.inference_mode()
+    def predict(self, rows: Tensor, timesteps: Tensor, condition: Tensor) -> Tensor:
+        """The network's prediction for noisy latents, of their shape; arguments as for `read_rows`."""
+        rows = rows.to(self.device, self.dtype).contiguous(memory_format=self.layout)
+        predicted: Tensor = self.unet(rows, timesteps, encoder_hidden_states=condition.to(rows), return_dict=False)[0]
+        return predicted
+
+    def _record(
+        self, rows: Tensor, timesteps: Tensor, condition: Tensor, probe: Probe, *, stop: bool
+    ) -> tuple[Tensor | None, Reading]:
+        cross = choose(self.sites, "cross", probe.cross)
+        selves = choose(self.sites, "self", probe.self_attention)
+        others = choose(self.sites, "feature", probe.features) + choose(self.sites, "output", probe.outputs)
+        fold = probe.self_mode == "fold"
+        if not (cross or selves or others):
+            raise SettingsError("this probe asks for nothing: choose cross-attention, self-attention, features or outputs")
+        recorder = Recorder(
+            self.unet, kept=cross + others + (() if fold else selves), folded=selves if fold else (),
+            rows_per_picture=probe.repeats, stop=stop,
+        )  # fmt: skip
+        predicted = recorder.run(lambda: self.predict(rows, timesteps, condition))
+        pictures, size = len(rows) // probe.repeats, (int(rows.shape[-2]), int(rows.shape[-1]))
+        return predicted, self._reading(recorder.recording, probe, pictures, size, (*cross, *selves, *others))
+
+    def _reading(self, seen: Recording, probe: Probe, pictures: int, size: tuple[int, int], sites: tuple[Site, ...]) -> Reading:
+        cross_layers, self_layers = [], []
+        for site in sites:
+            attention = self.unet.get_submodule(site.path)
+            if site.kind == "cross":
+                query = split_heads(seen.queries[site.name], attention.heads)
+                weight = attention.to_k.weight.detach()  # the model's own memory, without its gradient
+                cross_layers.append(CrossLayer(site.name, site.factor, query, weight, attention.scale, seen.grids[site.name]))
+            elif site.kind == "self" and probe.self_mode == "keep":
+                query, key = (split_heads(seen_by[site.name], attention.heads) for seen_by in (seen.queries, seen.keys))
+                self_layers.append(SelfLayer(site.name, site.factor, query, key, attention.scale, seen.grids[site.name]))
+        grids = {site.factor: seen.grids[site.name] for site in sites if site.kind == "self"}
+        outputs = {name: torch.unflatten(values.transpose(1, 2), -1, seen.grids[name]) for name, values in seen.outputs.items()}
+
+        def averaged(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {name: torch.unflatten(values.float(), 0, (-1, probe.repeats)).mean(1) for name, values in maps.items()}
+
+        return Reading(
+            probe=probe, latent_size=size, pictures=pictures, cross_layers=tuple(cross_layers), self_layers=tuple(self_layers),
+            folded={factor: (total.div_(layers), grids[factor], layers) for factor, (total, layers) in seen.folded.items()},
+            features=averaged(seen.features), outputs=averaged(outputs), sites=sites,
+        )  # fmt: skip
+
     def generate(
         self, prompts: Sequence[str], *, steps: int = 25, guidance: float = 7.5, seed: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> Tensor:  # fmt: skip
         """Pictures for prompts, (prompts, 3, native, native) float32 in 0..1; picture n depends on seed + n only."""
-        scheduler = type(self.scheduler).from_config(self.scheduler.config)
-        scheduler.set_timesteps(steps, device=self.device)
-        shape = (self.unet.config.in_channels, self.latent_side, self.latent_side)
-        generators = [torch.Generator().manual_seed(seed + n) for n in range(len(prompts))]
-        noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-        latents = noise.to(self.device, self.dtype) * scheduler.init_noise_sigma
-        draws = "generator" in inspect.signature(scheduler.step).parameters  # a sampler that adds noise on its way
-        extra: dict[str, Any] = {"generator": generators} if draws else {}
-        text = self.text.encode([*([""] * len(prompts)), *prompts]).embeddings.to(latents)
-        for number, timestep in enumerate(scheduler.timesteps):
-            doubled = scheduler.scale_model_input(torch.cat([latents, latents]), timestep)
-            doubled = doubled.to(self.dtype).contiguous(memory_format=self.layout)
-            predicted = self.unet(doubled, timestep, encoder_hidden_states=text, return_dict=False)[0]
-            plain, guided = predicted.chunk(2)
-            latents = scheduler.step(plain + guidance * (guided - plain), timestep, latents, **extra, return_dict=False)[0]
-            if progress:
-                progress(number + 1)
+        seeds = range(seed, seed + len(prompts))
+        return sample(self, prompts, steps=steps, guidance=guidance, seeds=seeds, progress=progress)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents (pictures, channels, h, w) to pictures (pictures, 3, H, W) float32 in 0..1."""
         shift = getattr(self.vae.config, "shift_factor", None) or 0.0
         decoded = self.vae.decode((latents / self.vae.config.scaling_factor + shift).to(self.vae.device, self.vae.dtype)).sample
         pictures: Tensor = (decoded.float() / 2 + 0.5).clamp(0, 1)

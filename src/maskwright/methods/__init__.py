@@ -1,4 +1,4 @@
-"""The methods: one folder each, one line each in the list below."""
+"""The methods: one folder each, one line each in the lists below."""
 
 import dataclasses
 import importlib
@@ -7,21 +7,39 @@ from typing import Any
 
 from maskwright.errors import SettingsError
 
-METHODS = {
+Methods = Mapping[str, tuple[str, str]]  # name: module and class
+
+METHODS: Methods = {  # driven by text: labels in, score maps out
     "diffsegmenter": ("maskwright.methods.diffsegmenter.method", "DiffSegmenter"),
     "maskdiffusion": ("maskwright.methods.maskdiffusion.method", "MaskDiffusion"),
 }
+REGION_METHODS: Methods = {  # no words: regions out
+    "maskdiffusion-unsupervised": ("maskwright.methods.maskdiffusion_unsupervised.method", "MaskDiffusionUnsupervised"),
+    "diffseg": ("maskwright.methods.diffseg.method", "DiffSeg"),
+    "diffcut": ("maskwright.methods.diffcut.method", "DiffCut"),
+    "kmeans": ("maskwright.methods.kmeans.method", "KMeans"),
+}
+DISCOVERY_METHODS: Methods = {  # what stands out: a word's foreground out
+    "attentioncut": ("maskwright.methods.attentioncut.method", "AttentionCut"),
+    "daam": ("maskwright.methods.daam.method", "Daam"),
+}
+ALL_METHODS: Methods = {**METHODS, **REGION_METHODS, **DISCOVERY_METHODS}
 
 
-def make_method(name: str, settings: Mapping[str, Any] | None = None) -> Any:
+def make_method(name: str, settings: Mapping[str, Any] | None = None, *, among: Methods = METHODS) -> Any:
     """A method by name, with settings over its defaults.
+
+    Args:
+        name: as on the command line.
+        settings: by the names of the method's fields.
+        among: the kind of method that is wanted.
 
     Raises:
         SettingsError: for an unknown method or setting, listing what there is.
     """
-    if name not in METHODS:
-        raise SettingsError(f"unknown method {name!r}: choose one of {', '.join(METHODS)}")
-    module, attribute = METHODS[name]
+    if name not in among:
+        raise SettingsError(f"unknown method {name!r}: choose one of {', '.join(among)}")
+    module, attribute = among[name]
     kind = getattr(importlib.import_module(module), attribute)
     known = {field.name for field in dataclasses.fields(kind)}
     settings = dict(settings or {})

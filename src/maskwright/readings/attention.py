@@ -173,12 +173,16 @@ class SelfAttention:
         mean: (pictures, tokens, tokens) float32, folded while the layers ran.
         grid: (h, w) with h * w = tokens.
         repeats: consecutive rows per picture in `layers`, averaged.
+        count: how many layers are in `mean`; with kept layers their number.
     """
 
-    def __init__(self, *, grid: tuple[int, int], layers: tuple[SelfLayer, ...] = (), mean: Tensor | None = None, repeats: int = 1) -> None:
+    def __init__(
+        self, *, grid: tuple[int, int], layers: tuple[SelfLayer, ...] = (), mean: Tensor | None = None, repeats: int = 1, count: int = 1
+    ) -> None:
         if mean is None and not layers:
             raise SettingsError("a self-attention operator needs kept layers or a folded mean")
         self.grid, self.layers, self.repeats = grid, layers, repeats
+        self.count = len(layers) or count
         self._mean = mean
 
     def dense(self) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Literal
 from maskwright.errors import SettingsError
 
 Stage = Literal["down", "mid", "up"]
-Kind = Literal["self", "cross", "feature"]
+Kind = Literal["self", "cross", "feature", "output"]
 STAGES: tuple[Stage, ...] = ("down", "mid", "up")
 
 
@@ -15,14 +15,17 @@ class Select:
     """Which layers of one kind.
 
     Attributes:
-        factors: latent side / layer side, e.g. (1, 2); None for all; "finest" for the smallest there is.
+        factors: latent side / layer side, e.g. (1, 2); None for all; "finest" for the smallest there is, "coarsest" for the largest.
         stages: where in the U-Net.
         last: of the layers chosen so, only the last one at each factor.
     """
 
-    factors: tuple[int, ...] | Literal["finest"] | None = None
+    factors: tuple[int, ...] | Literal["finest", "coarsest"] | None = None
     stages: tuple[Stage, ...] = STAGES
     last: bool = False
+
+
+Selection = Select | tuple[Select, ...] | None  # several mean all layers that any of them means
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,17 @@ class Probe:
         self_mode: "keep" stores queries and keys and leaves the model's output bit-identical; "fold" stores only the
             mean attention matrix over heads, layers and samples at each grid, accumulated while the layers run.
         features: decoder layers whose input (after skip concatenation) is kept.
+        outputs: self-attention layers whose output is kept.
     """
 
     timesteps: tuple[int, ...] = (100,)
     samples: int = 1
     noise: bool = True
-    cross: Select | None = None
-    self_attention: Select | None = None
+    cross: Selection = None
+    self_attention: Selection = None
     self_mode: Literal["keep", "fold"] = "fold"
-    features: Select | None = None
+    features: Selection = None
+    outputs: Selection = None
 
     def __post_init__(self) -> None:
         """Refuses what no model could read."""
@@ -63,19 +68,32 @@ class Probe:
         return len(self.timesteps) * self.samples
 
     def compatible(self, other: "Probe") -> bool:
-        """Whether one pass can serve both: same timesteps and noise, and no two views of the same kind of layer."""
-        same_pass = (self.timesteps, self.samples, self.noise) == (other.timesteps, other.samples, other.noise)
-        pairs = [(self.cross, other.cross), (self.self_attention, other.self_attention), (self.features, other.features)]
-        agree = all(mine is None or theirs is None or mine == theirs for mine, theirs in pairs)
-        both_self = self.self_attention is not None and other.self_attention is not None
-        return same_pass and agree and (not both_self or self.self_mode == other.self_mode)
+        """Whether one pass can serve both: the same timesteps and noise."""
+        return (self.timesteps, self.samples, self.noise) == (other.timesteps, other.samples, other.noise)
 
     def union(self, other: "Probe") -> "Probe":
-        """The probe of one pass that serves both."""
+        """The probe of one pass that serves both; self-attention is kept where either wants it kept, for from that it can be folded.
+
+        Raises:
+            SettingsError: they need two passes.
+        """
         if not self.compatible(other):
             raise SettingsError(f"these two probes need two passes: {self} and {other}")
-        mode = self.self_mode if self.self_attention else other.self_mode
+        modes = {probe.self_mode for probe in (self, other) if probe.self_attention is not None}
         return replace(
-            self, cross=self.cross or other.cross, self_attention=self.self_attention or other.self_attention,
-            self_mode=mode, features=self.features or other.features,
+            self, cross=_either(self.cross, other.cross), self_attention=_either(self.self_attention, other.self_attention),
+            self_mode="keep" if "keep" in modes else "fold", features=_either(self.features, other.features),
+            outputs=_either(self.outputs, other.outputs),
         )  # fmt: skip
+
+
+def selects(selection: Selection) -> tuple[Select, ...]:
+    """The parts of a selection, none for None."""
+    if selection is None:
+        return ()
+    return (selection,) if isinstance(selection, Select) else selection
+
+
+def _either(one: Selection, other: Selection) -> Selection:
+    parts = tuple(dict.fromkeys((*selects(one), *selects(other))))
+    return parts[0] if len(parts) == 1 else parts or None

@@ -31,6 +31,7 @@ class Recording:
         keys: the same for kept self-attention layers.
         grids: (h, w) of each attention site.
         features: (rows, channels, h, w).
+        outputs: (rows, tokens, channels) of self-attention layers.
         folded: by factor, the sum over folded layers of the mean attention over heads, (rows, tokens, tokens) float32,
             and the number of layers in it.
     """
@@ -39,6 +40,7 @@ class Recording:
     keys: dict[str, Tensor] = field(default_factory=dict)
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
     features: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
     folded: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
 
 
@@ -50,7 +52,7 @@ class Recorder:
 
     Args:
         unet: the network.
-        kept: attention and feature sites to keep.
+        kept: attention, feature and output sites to keep.
         folded: self-attention sites to fold.
         rows_per_picture: so many consecutive rows are samples of one picture; folding averages them.
         stop: leave the network after the last site (its output is then not computed).
@@ -96,8 +98,9 @@ class Recorder:
         handles: list[Any] = []
         processors: list[tuple[Any, Any]] = []
         try:
+            keep = {"feature": self._keep_feature, "output": self._keep_output, "self": self._keep_attention, "cross": self._keep_attention}
             for site in self.kept:
-                handles += self._keep_feature(site) if site.kind == "feature" else self._keep_attention(site)
+                handles += keep[site.kind](site)
             for site in self.folded:
                 handles.append(self._watch_grid(site))
                 attention: Any = self.unet.get_submodule(site.path)
@@ -125,6 +128,13 @@ class Recorder:
             self._done(site)
 
         return [self.unet.get_submodule(site.path).register_forward_pre_hook(note, with_kwargs=True)]
+
+    def _keep_output(self, site: Site) -> list[Any]:
+        def note(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            self.recording.outputs[site.name] = output
+            self._done(site)
+
+        return [self._watch_grid(site), self.unet.get_submodule(site.path).register_forward_hook(note)]
 
     def _keep_attention(self, site: Site) -> list[Any]:
         attention = self.unet.get_submodule(site.path)

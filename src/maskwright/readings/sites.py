@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from maskwright.errors import ModelError
-from maskwright.readings.probe import Kind, Select, Stage
+from maskwright.readings.probe import Kind, Select, Selection, Stage, selects
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Site:
 
     Attributes:
         name: stable name, e.g. "up.3.1.cross": stage, block, position in the block, kind.
-        kind: "self", "cross" or "feature" (the input of a decoder layer, skip connection included).
+        kind: "self", "cross", "feature" (the input of a decoder layer, skip connection included) or "output" (of a self-attention layer).
         stage: part of the U-Net.
         factor: latent side / side of this layer's grid.
         path: the module's path inside the U-Net.
@@ -39,11 +39,11 @@ def _attention_sites(block: nn.Module, position: int, stage: Stage, label: str, 
     found = []
     for depth, transformer in enumerate(getattr(attentions[position], "transformer_blocks", ())):
         suffix = f".{depth}" if depth else ""
-        for attribute, kind in (("attn1", "self"), ("attn2", "cross")):
+        for attribute, kinds in (("attn1", ("self", "output")), ("attn2", ("cross",))):
             if getattr(transformer, attribute, None) is not None:
-                name = f"{label}.{position}{suffix}.{kind}"
                 module = f"{inside}.transformer_blocks.{depth}.{attribute}"
-                found.append(Site(name, kind, stage, factor, module, inside))  # type: ignore[arg-type]
+                name = f"{label}.{position}{suffix}"
+                found += [Site(f"{name}.{kind}", kind, stage, factor, module, inside) for kind in kinds]  # type: ignore[arg-type]
     return found
 
 
@@ -77,18 +77,22 @@ def unet_sites(unet: nn.Module) -> tuple[Site, ...]:
     return tuple(sites)
 
 
-def choose(sites: tuple[Site, ...], kind: Kind, select: Select | None) -> tuple[Site, ...]:
+def choose(sites: tuple[Site, ...], kind: Kind, selection: Selection) -> tuple[Site, ...]:
     """The sites of one kind that a selection means, in running order.
 
     Raises:
-        ModelError: when the selection means none of this model's layers.
+        ModelError: when a part of the selection means none of this model's layers.
     """
-    if select is None:
-        return ()
+    wanted = {site.name for select in selects(selection) for site in _choose_one(sites, kind, select)}
+    return tuple(site for site in sites if site.kind == kind and site.name in wanted)
+
+
+def _choose_one(sites: tuple[Site, ...], kind: Kind, select: Select) -> list[Site]:
     here = [site for site in sites if site.kind == kind and site.stage in select.stages]
     factors = select.factors
-    if factors == "finest":
-        factors = (min((site.factor for site in here), default=1),)
+    if isinstance(factors, str):
+        edge = min if factors == "finest" else max
+        factors = (edge((site.factor for site in here), default=1),)
     if factors is not None:
         here = [site for site in here if site.factor in factors]
     if select.last:
@@ -96,4 +100,4 @@ def choose(sites: tuple[Site, ...], kind: Kind, select: Select | None) -> tuple[
     if not here:
         there = sorted({site.factor for site in sites if site.kind == kind})
         raise ModelError(f"this model has no {kind} layer for {select}: its {kind} layers are at 1/{there} of the latent side")
-    return tuple(here)
+    return here

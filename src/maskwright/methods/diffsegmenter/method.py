@@ -75,9 +75,13 @@ class DiffSegmenter:
     def probe(self) -> Probe:
         """Step 2: every cross-attention layer with a weight, and the finest self-attention."""
         return Probe(
-            timesteps=self.timesteps, samples=self.samples, cross=Select(stages=self.stages),
+            timesteps=self.timesteps, samples=self.samples, cross=self._cross,
             self_attention=Select(factors="finest") if self.hops else None, self_mode="keep" if self.keep else "fold",
         )  # fmt: skip
+
+    @property
+    def _cross(self) -> Select:
+        return Select(stages=self.stages)
 
     def score(self, reading: Reading, keys: TextKeys) -> Tensor:
         """Steps 5 to 7: maps per grid, stretched, fused, completed; (pictures, labels, h, w) float32."""
@@ -92,7 +96,7 @@ class DiffSegmenter:
 
     def _weighted(self, reading: Reading, keys: TextKeys) -> list[tuple[LayerMaps, float]]:
         """The maps of every grid that the model has and `fusion` names, with weights that sum to 1."""
-        layers = reading.cross_attention.maps(keys)
+        layers = reading.cross_attention_of(self._cross).maps(keys)
         weights = dict(self.fusion)
         total = sum(weights.get(layer.factor, 0.0) for layer in layers)
         if total <= 0:

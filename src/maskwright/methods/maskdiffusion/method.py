@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskwright.errors import SettingsError
+from maskwright.methods.features import decoder_inputs, join_features
 from maskwright.methods.maps import EPS, resize_maps
 from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import STAGES, Probe, Select, Stage
@@ -81,9 +82,12 @@ class MaskDiffusion:
         """Steps 2, 4 and 5: coarse cross-attention and the last decoder input at each feature grid."""
         return Probe(
             timesteps=self.timesteps, samples=self.samples, noise=self.noise,
-            cross=Select(factors=self.attention_factors, stages=self.stages),
-            features=Select(factors=self.feature_factors, stages=("up",), last=True),
+            cross=self._cross, features=decoder_inputs(self.feature_factors),
         )  # fmt: skip
+
+    @property
+    def _cross(self) -> Select:
+        return Select(factors=self.attention_factors, stages=self.stages)
 
     def score(self, reading: Reading, keys: TextKeys) -> Tensor:
         """Step 7: similarity of each pixel to each label's representative, (pictures, labels, h, w) float32."""
@@ -99,22 +103,10 @@ class MaskDiffusion:
     def attention_maps(self, reading: Reading, keys: TextKeys) -> Tensor:
         """Steps 3 and 4: the plain mean over layers at one grid, (pictures, labels, h, w), non-negative."""
         size = tuple(max(1, side // self.attention_grid) for side in reading.latent_size)
-        layers = reading.cross_attention.maps(keys, weighting=self.attention, factors=self.attention_factors)
+        layers = reading.cross_attention_of(self._cross).maps(keys, weighting=self.attention)
         total = torch.stack([layer.layers * resize_maps(layer.maps, (size[0], size[1])) for layer in layers]).sum(0)
         return total / sum(layer.layers for layer in layers)
 
     def features(self, reading: Reading, size: tuple[int, int]) -> Tensor:
-        """Step 5: decoder inputs, each normalised, resized, concatenated, normalised: (pictures, channels, h, w)."""
-        blocks = [resize_maps(F.normalize(values, dim=1), size) for values in reading.features.values()]
-        joined = torch.cat(blocks, 1)
-        if self.components:
-            joined = torch.stack([_principal(one, self.components) for one in joined])
-        return F.normalize(joined, dim=1)
-
-
-def _principal(features: Tensor, components: int) -> Tensor:
-    """(channels, h, w) to its first principal components (components, h, w), uncentred so that cosines keep their meaning."""
-    flat = features.flatten(1)
-    gram = flat @ flat.T
-    vectors = torch.linalg.eigh(gram).eigenvectors[:, -components:]
-    return torch.unflatten(vectors.T @ flat, -1, features.shape[-2:])
+        """Step 5: decoder inputs, joined on one grid: (pictures, channels, h, w) of unit norm."""
+        return join_features(reading.features_of(decoder_inputs(self.feature_factors)), size, components=self.components)

@@ -1,0 +1,97 @@
+"""Generating pictures with classifier-free guidance, and reading the model while it draws them."""
+
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from maskwright.errors import SettingsError
+from maskwright.readings.probe import Probe
+from maskwright.readings.reading import Reading
+
+if TYPE_CHECKING:
+    from maskwright.backbones.unet import UNetBackbone
+
+OnReading = Callable[[int, Reading], None]
+
+
+def chosen_steps(steps: int, share: tuple[float, float], count: int) -> tuple[int, ...]:
+    """Step numbers, evenly spread over a part of the trajectory, for instance the middle of the schedule.
+
+    Args:
+        steps: of the sampler, numbered from 0 at pure noise.
+        share: first and last place of the part, 0..1 of the trajectory.
+        count: how many at most; 0 for every step of the part.
+
+    Raises:
+        SettingsError: a share that is none.
+    """
+    first, last = share
+    if not 0 <= first <= last <= 1 or count < 0:
+        raise SettingsError(f"steps to read are a part of 0..1 and a number of at least 0, not {share} and {count}")
+    low, high = round(first * (steps - 1)), round(last * (steps - 1))
+    if not count or count > high - low:
+        return tuple(range(low, high + 1))
+    if count == 1:
+        return ((low + high) // 2,)
+    return tuple(dict.fromkeys(low + round(n * (high - low) / (count - 1)) for n in range(count)))
+
+
+@torch.inference_mode()
+def sample(
+    backbone: "UNetBackbone", prompts: Sequence[str], *, steps: int, guidance: float, seeds: Sequence[int],
+    probe: Probe | None = None, read_at: Collection[int] = (), on_reading: OnReading | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:  # fmt: skip
+    """Pictures for prompts, read on their way.
+
+    At the steps that are read, the conditional half runs alone under a recorder and is the half that is then used, so that reading
+    costs no pass of its own. Whether a step is read changes its output by rounding only.
+
+    Args:
+        backbone: the model; its own kind of scheduler is used.
+        prompts: one a picture.
+        steps: of the sampler.
+        guidance: weight of classifier-free guidance; 1 leaves the empty prompt out.
+        seeds: of each picture's starting noise.
+        probe: what to read; its timesteps and noise have no meaning here.
+        read_at: numbers of the steps to read, from 0.
+        on_reading: gets the number of the step and the reading of all pictures' conditional halves.
+        progress: gets the number of steps that are done.
+
+    Returns:
+        (prompts, 3, native, native) float32 in 0..1.
+
+    Raises:
+        SettingsError: not one seed a prompt, or steps that do not exist.
+    """
+    if len(seeds) != len(prompts):
+        raise SettingsError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one a prompt")
+    if wrong := [number for number in read_at if not 0 <= number < steps]:
+        raise SettingsError(f"steps {wrong} cannot be read: there are {steps}, numbered from 0")
+    scheduler = type(backbone.scheduler).from_config(backbone.scheduler.config)
+    scheduler.set_timesteps(steps, device=backbone.device)
+    shape = (backbone.unet.config.in_channels, backbone.latent_side, backbone.latent_side)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    latents = noise.to(backbone.device, backbone.dtype) * scheduler.init_noise_sigma
+    draws = "generator" in inspect.signature(scheduler.step).parameters  # a sampler that adds noise on its way
+    extra: dict[str, Any] = {"generator": generators} if draws else {}
+    empty = backbone.text.encode([""] * len(prompts)).embeddings.to(latents)
+    text = backbone.text.encode(prompts).embeddings.to(latents)
+    for number, timestep in enumerate(scheduler.timesteps):
+        rows = scheduler.scale_model_input(latents, timestep).to(backbone.dtype)
+        if probe is not None and on_reading is not None and number in read_at:
+            guided, reading = backbone.read_rows(rows, timestep, text, probe)
+            on_reading(number, reading)
+            plain = backbone.predict(rows, timestep, empty) if guidance != 1 else guided
+        elif guidance == 1:
+            plain = guided = backbone.predict(rows, timestep, text)
+        else:
+            plain, guided = backbone.predict(torch.cat([rows, rows]), timestep, torch.cat([empty, text])).chunk(2)
+        latents = scheduler.step(plain + guidance * (guided - plain), timestep, latents, **extra, return_dict=False)[0]
+        if progress:
+            progress(number + 1)
+    return backbone.decode(latents)

@@ -1,0 +1,40 @@
+"""Internal features of the U-Net, joined on one grid (MaskDiffusion, step 5)."""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskwright.methods.maps import resize_maps
+from maskwright.readings.probe import Select
+
+
+def decoder_inputs(factors: tuple[int, ...]) -> Select:
+    """The last decoder input, skip connection included, at each of these grids (latent side / grid side)."""
+    return Select(factors=factors, stages=("up",), last=True)
+
+
+def join_features(features: Mapping[str, Tensor], size: tuple[int, int], *, components: int = 0) -> Tensor:
+    """Each layer normalised by itself, resized, concatenated, normalised again.
+
+    Args:
+        features: (pictures, channels, h, w) by layer.
+        size: (h, w) of the working grid.
+        components: PCA to so many dimensions before the last normalisation; 0 for none.
+
+    Returns:
+        (pictures, channels or components, h, w) float32, of unit norm at every pixel.
+    """
+    joined = torch.cat([resize_maps(F.normalize(values, dim=1), size) for values in features.values()], 1)
+    if components:
+        joined = torch.stack([_principal(one, components) for one in joined])
+    return F.normalize(joined, dim=1)
+
+
+def _principal(features: Tensor, components: int) -> Tensor:
+    """(channels, h, w) to its first principal components (components, h, w), uncentred so that cosines keep their meaning."""
+    flat = features.flatten(1)
+    gram = flat @ flat.T
+    vectors = torch.linalg.eigh(gram).eigenvectors[:, -components:]
+    return torch.unflatten(vectors.T @ flat, -1, features.shape[-2:])

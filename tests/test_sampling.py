@@ -1,0 +1,122 @@
+"""Reading a model while it draws."""
+
+import pytest
+import torch
+
+from maskwright.backbones.sampling import chosen_steps, sample
+from maskwright.backbones.unet import UNetBackbone
+from maskwright.errors import SettingsError, VocabularyError
+from maskwright.readings.probe import Probe, Select
+from maskwright.readings.reading import Reading
+from maskwright.readings.running import RunningReading
+from maskwright.text.prompts import find_labels, prompt_keys
+from maskwright.vocabulary import Label, Vocabulary
+from tests.tiny import Passes, digest
+from tests.tolerances import assert_close
+
+PROMPTS = ["a dog on grass", "a red apple and a cat"]
+PROBE = Probe(cross=Select(), self_attention=Select(factors=(1,)))
+
+
+def drawn(backbone: UNetBackbone, *, prompts: list[str] = PROMPTS, guidance: float = 3.0, **options: object) -> torch.Tensor:
+    seeds = range(7, 7 + len(prompts))
+    return sample(backbone, prompts, steps=4, guidance=guidance, seeds=seeds, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_reading_does_not_change_the_picture(backbone: UNetBackbone, guidance: float) -> None:
+    before = digest(backbone.unet)
+    readings: list[Reading] = []
+    plain = drawn(backbone, guidance=guidance)
+    read = drawn(backbone, guidance=guidance, probe=PROBE, read_at=(1, 3), on_reading=lambda step, reading: readings.append(reading))
+    assert_close(read, plain)
+    assert len(readings) == 2 and digest(backbone.unet) == before
+
+
+def test_reading_costs_no_row_of_its_own(backbone: UNetBackbone) -> None:
+    with Passes(backbone.unet) as plain:
+        drawn(backbone)
+    with Passes(backbone.unet) as read:
+        drawn(backbone, probe=PROBE, read_at=(1, 3), on_reading=lambda step, reading: None)
+    assert read.rows == plain.rows == 4 * 2 * 2
+
+
+def test_a_picture_does_not_depend_on_its_neighbours(backbone: UNetBackbone) -> None:
+    together = drawn(backbone, probe=PROBE, read_at=(2,), on_reading=lambda step, reading: None)
+    alone = sample(backbone, PROMPTS[1:], steps=4, guidance=3.0, seeds=[8])
+    assert_close(together[1:], alone)
+
+
+def test_the_running_mean_is_the_mean_over_steps(backbone: UNetBackbone) -> None:
+    labels = [Vocabulary.parse("dog, grass"), Vocabulary.parse("red apple")]
+    keys = [prompt_keys(backbone.text, prompt, list(own)) for prompt, own in zip(PROMPTS, labels, strict=True)]
+    running, readings = RunningReading(keys), []
+
+    def note(step: int, reading: Reading) -> None:
+        running.add(step, reading)
+        readings.append(reading)
+
+    drawn(backbone, probe=PROBE, read_at=(0, 1, 3), on_reading=note)
+    assert running.steps == 3
+    for picture, count in ((0, 2), (1, 1)):
+        for layer in running.maps(picture):
+            each = [
+                next(one for one in reading.picture(picture).cross_attention.maps(keys[picture]) if one.factor == layer.factor).maps
+                for reading in readings
+            ]
+            assert layer.maps.shape[1] == count
+            assert_close(layer.maps, torch.stack(each).mean(0))
+        mean = torch.stack([reading.self_attention.dense()[picture] for reading in readings]).mean(0)
+        assert_close(running.self_attention(picture, 1).dense()[0], mean)
+        assert_close(running.self_attention(picture, 1).dense().sum(-1), torch.ones(1, 64))
+    with pytest.raises(SettingsError, match="factor 2"):
+        running.self_attention(0, 2)
+    with pytest.raises(SettingsError, match="1 pictures cannot join one of 2"):
+        running.add(0, readings[0].picture(0))
+
+
+def test_the_followed_word_is_the_models_own_attention_to_it(backbone: UNetBackbone) -> None:
+    """Summed over all tokens of a prompt, the maps are 1 everywhere: exact padding, one softmax."""
+    text = backbone.text.encode([PROMPTS[0]])
+    readings: list[Reading] = []
+    drawn(backbone, prompts=PROMPTS[:1], probe=PROBE, read_at=(0,), on_reading=lambda step, reading: readings.append(reading))
+    keys = prompt_keys(backbone.text, PROMPTS[0], [Label("dog")])
+    assert torch.equal(keys.embeddings, text.embeddings) and keys.columns == ((((0, 2),),),)
+    assert float(keys.log_weight.abs().max()) == 0
+
+
+def test_refusals(backbone: UNetBackbone) -> None:
+    with pytest.raises(SettingsError, match="1 seeds for 2 prompts"):
+        sample(backbone, PROMPTS, steps=1, guidance=1, seeds=[0])
+    with pytest.raises(SettingsError, match=r"steps \[4\] cannot be read"):
+        drawn(backbone, probe=PROBE, read_at=(4,), on_reading=lambda step, reading: None)
+    with pytest.raises(VocabularyError, match="does not hold 'owl'"):
+        prompt_keys(backbone.text, PROMPTS[0], [Label("owl")])
+
+
+def test_steps_are_spread_over_a_part() -> None:
+    assert chosen_steps(25, (0, 1), 0) == tuple(range(25))
+    assert chosen_steps(25, (0.25, 0.75), 3) == (6, 12, 18)
+    assert chosen_steps(25, (0.5, 0.5), 1) == (12,) and chosen_steps(1, (0, 1), 4) == (0,)
+    assert chosen_steps(3, (0, 1), 50) == (0, 1, 2)
+    for wrong in ((0.7, 0.2), (-0.1, 1), (0, 1.5)):
+        with pytest.raises(SettingsError):
+            chosen_steps(10, wrong, 2)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [("a dog", ["dog"]), ("two Dogs here", ["Dogs"]), ("dogma", []), ("hot dog, dog-house", ["dog", "dog"]), ("a puppy", ["puppy"])],
+)
+def test_words_are_found_as_words(prompt: str, found: list[str]) -> None:
+    label = Label("dog", ("puppy",))
+    assert [prompt[start:end] for start, end in find_labels(prompt, [label]).get(label, ())] == found
+
+
+def test_a_name_inside_a_longer_name_is_not_meant(backbone: UNetBackbone) -> None:
+    labels = list(Vocabulary.parse("apple, red apple, dog"))
+    assert [label.name for label in find_labels("a red apple and a dog", labels)] == ["red apple", "dog"]
+    prompt = "a red apple beside an apple"
+    assert {label.name: spans for label, spans in find_labels(prompt, labels).items()} == {"apple": ((22, 27),), "red apple": ((2, 11),)}
+    apple, red = prompt_keys(backbone.text, prompt, labels[:2]).columns
+    assert not set(apple[0]) & set(red[0])

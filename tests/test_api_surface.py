@@ -8,6 +8,7 @@ import pytest
 import maskwright
 
 NAMES = [
+    "DatasetError",
     "DiffSegmenter",
     "ImageError",
     "Label",

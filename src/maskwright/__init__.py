@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskwright.backbones.loading import load_backbone as load_backbone
+    from maskwright.errors import DatasetError as DatasetError
     from maskwright.errors import ImageError as ImageError
     from maskwright.errors import MaskwrightError as MaskwrightError
     from maskwright.errors import ModelError as ModelError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "DatasetError": "errors",
     "DiffSegmenter": "methods.diffsegmenter.method",
     "ImageError": "errors",
     "Label": "vocabulary",

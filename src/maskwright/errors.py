@@ -9,6 +9,10 @@ class ImageError(MaskwrightError):
     """A picture that cannot be read."""
 
 
+class DatasetError(MaskwrightError):
+    """A data set that does not lie on disk as it should."""
+
+
 class VocabularyError(MaskwrightError):
     """Labels that cannot be used."""
 

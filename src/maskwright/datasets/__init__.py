@@ -1,1 +1,1 @@
-"""Pictures with known masks: the renderer of the bundled scenes."""
+"""Pictures with known truth: readers of the benchmarks, and the renderer of the bundled scenes."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from maskwright.methods.maps import resize_maps
 from maskwright.readings.probe import Select
+from maskwright.solvers.affinity import principal_features
 
 
 def decoder_inputs(factors: tuple[int, ...]) -> Select:
@@ -28,13 +29,6 @@ def join_features(features: Mapping[str, Tensor], size: tuple[int, int], *, comp
     """
     joined = torch.cat([resize_maps(F.normalize(values, dim=1), size) for values in features.values()], 1)
     if components:
-        joined = torch.stack([_principal(one, components) for one in joined])
+        reduced = [principal_features(one.flatten(1).T, components).T for one in joined]  # components h*w
+        joined = torch.unflatten(torch.stack(reduced), -1, size)
     return F.normalize(joined, dim=1)
-
-
-def _principal(features: Tensor, components: int) -> Tensor:
-    """(channels, h, w) to its first principal components (components, h, w), uncentred so that cosines keep their meaning."""
-    flat = features.flatten(1)
-    gram = flat @ flat.T
-    vectors = torch.linalg.eigh(gram).eigenvectors[:, -components:]
-    return torch.unflatten(vectors.T @ flat, -1, features.shape[-2:])

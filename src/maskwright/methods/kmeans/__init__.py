@@ -1,0 +1,1 @@
+"""k-means on internal features, the baseline of the text-free methods."""

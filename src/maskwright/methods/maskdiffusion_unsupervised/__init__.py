@@ -1,0 +1,1 @@
+"""MaskDiffusion, unsupervised variant."""

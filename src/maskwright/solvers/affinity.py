@@ -88,13 +88,14 @@ def principal_features(features: Tensor, channels: int, *, seed: int = 0) -> Ten
         raise SettingsError(f"features are (pixels, channels), not {tuple(features.shape)}")
     if channels < 1:
         raise SettingsError(f"channels must be 1 or more, not {channels}")
-    unit = functional.normalize(features.to(torch.float32), dim=1)
-    if channels >= min(unit.shape):
-        return unit
-    sample = min(channels + 8, min(unit.shape))
-    start = seeded_normal((unit.shape[1], sample), seed, unit.device)
-    directions = torch.linalg.qr(unit.T @ (unit @ start))[0]  # (C, sample)
-    projected = unit @ directions
+    features = features.to(torch.float32)
+    if channels >= min(features.shape):
+        return functional.normalize(features, dim=1)
+    lengths = features.norm(dim=1, keepdim=True).clamp_min(1e-12)  # divided out of the products: no second array of features
+    sample = min(channels + 8, min(features.shape))
+    start = seeded_normal((features.shape[1], sample), seed, features.device)
+    directions = torch.linalg.qr(features.T @ (features @ start / lengths.square()))[0]  # (C, sample)
+    projected = features @ directions / lengths
     vectors = torch.linalg.eigh(projected.T @ projected)[1]  # eigenvalues ascend
     reduced: Tensor = projected @ vectors[:, -channels:]
     return reduced

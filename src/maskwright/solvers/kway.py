@@ -25,12 +25,12 @@ def kway_cut(affinity: Tensor, k: int, *, start: Tensor | None = None, seed: int
     """Maximises `f(X) = sum_k x_k^T W x_k / d^T x_k` over one-hot X, which is K minus the K-way normalised cut (Yu & Shi 2003).
 
     Each step computes what every pixel would gain by moving to its best cluster, all others staying, and moves all that gain at
-    once. To first order that is the linearised objective, whose gradient in column k is
-    `2 W x_k / d^T x_k - d (x_k^T W x_k) / (d^T x_k)^2`. Where W is positive semidefinite every term is convex in x_k (a square over a
-    linear function), so f lies above its linearisation and such a step cannot lower it; and since adding s D to W adds the constant
-    s K to f, any W could be made so. The shift would however tie pixels to the cluster they are in, so W is left as it is and f
-    itself judges the step: if it does not rise, the half with the larger gains is tried, down to the one best pixel, whose gain is
-    exact. The history therefore never falls, and the end is a state in which no single pixel can move and raise f.
+    once. To first order these are the moves that the linearised objective asks for, whose gradient in column k is
+    `2 W x_k / d^T x_k - d (x_k^T W x_k) / (d^T x_k)^2`. Where W is positive semidefinite every term of f is convex in x_k (a square
+    over a linear function), f lies above its linearisation, and moving along it cannot lower f. Adding s D to W adds the constant
+    s K to f, so any W could be made so; but such a shift ties pixels to the cluster they are in. W is therefore left as it is and f
+    itself judges the step: where it does not rise, the half with the larger gains is tried, down to the one best pixel, whose gain is
+    exact. The history therefore never falls, and at its end no single pixel can move and raise f.
 
     No cluster is left empty: the last pixel of a cluster stays. Pixels without any affinity keep the label that they start with.
 

@@ -95,9 +95,7 @@ def merge_round(proposals: Tensor, threshold: float, *, again: bool = False) -> 
 
 
 def _merge_closest(proposals: Tensor, regions: int) -> Tensor:
-    """Merges the closest pair, by the plain mean of the rounds, until `regions` are left; the earlier one keeps its place."""
-    if len(proposals) <= regions:
-        return proposals
+    """Merges the closest pair, by the plain mean of the rounds, until at most `regions` are left; the earlier one keeps its place."""
     proposals, logarithms = proposals.clone(), _logarithm(proposals)
     own = (proposals * logarithms).sum(1)
     crossed = proposals @ logarithms.T

@@ -1,26 +1,34 @@
 """What the solvers of src/maskwright/solvers cost, against the dense or published way of doing the same.
 
 Command: `python benchmarks/solvers.py` (one core, 2 GB of memory, about two minutes, nearly all of them the dense ways on the 64 x 64
-grid; `--grid 32` takes seconds). The features are synthetic: rectangular regions with one vector each, a part that all share, as the
-features of a U-Net have it, and noise. Prints, for each row, seconds, the seconds of the reference measured in the same run, their
-ratio, and how many pixels each of the two gets right after matching. References that take longer than a few seconds run once.
+grid; `--grid 32` takes seconds). AttentionCut is measured on 32 x 32 only, the grid that it works on. The features are synthetic:
+rectangular regions with one vector each, a part that all share, as the features of a U-Net have it, and noise. Prints, for each row,
+seconds, the seconds of the reference measured in the same run, their ratio, and how many pixels each of the two gets right after
+matching. References that take longer than a few seconds run once.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import scipy.linalg
 import torch
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import dijkstra as shortest_paths
 from torch import Tensor
 from torch.nn import functional
 
 from maskwright.evaluation.confusion import count_pixels
+from maskwright.methods.attentioncut.energy import grid_picture
+from maskwright.methods.attentioncut.method import AttentionCut
+from maskwright.readings.attention import LayerMaps, SelfAttention
 from maskwright.solvers.affinity import cosine_affinity, principal_features
+from maskwright.solvers.geodesic import geodesic_distance
 from maskwright.solvers.kmeans import kmeans
 from maskwright.solvers.kway import kway_cut
 from maskwright.solvers.merging import merge_by_kl, symmetric_kl
@@ -31,6 +39,8 @@ CHANNELS = 320  # of the features; as wide as the finest decoder block of Stable
 REDUCED = 64  # directions that are kept of them
 REGIONS = 12
 TARGET = 0.1  # seconds, features to regions on 64 x 64, two cores
+CUT_SIDE = 32
+ATTENTION_CUT = "AttentionCut, one word"
 FROM_FEATURES = "K-way cut, from features"  # the affinity included; the reference's is not
 THRESHOLD = 0.01  # nats, of the merging
 SLOW = 3.0  # seconds; what takes longer is measured once
@@ -111,7 +121,7 @@ def direct_divergences(anchors: Tensor, maps: Tensor) -> Tensor:
 
 
 def table(case: Case) -> Iterator[Row]:
-    """All rows of one grid. A new solver adds its line here; the graph cut's (solvers/mincut.py) go at the end."""
+    """All rows of one grid. A new solver adds its line here."""
     affinity, maps, anchors = case.affinity, case.maps, case.maps[case.anchors]
 
     def dense() -> Tensor:
@@ -139,6 +149,42 @@ def table(case: Case) -> Iterator[Row]:
     yield Row(FROM_FEATURES, from_features, "recursion of eigh", recursion)
     yield Row("divergences of 256 maps to all", lambda: symmetric_kl(anchors, maps), "elementwise loop", divergences)
     yield Row("merging of maps", merged, "elementwise loop", divergences)
+    if case.side == CUT_SIDE:
+        yield from cut_rows(case)
+
+
+def cut_rows(case: Case) -> Iterator[Row]:
+    """AttentionCut of one region whose word attends to half of it, against the same energy on the graph of all pairs."""
+    grid = case.side, case.side
+    seen = (case.regions == case.regions[0]).reshape(1, 1, *grid).float()
+    seen[..., : case.side // 2, :] *= 0.3
+    words = [LayerMaps(1, 1, seen)]
+    attention = SelfAttention(grid=grid, mean=(case.maps / case.maps.sum(1, keepdim=True))[None])
+    levels = torch.rand(REGIONS, 3, generator=torch.Generator().manual_seed(1))[case.regions].reshape(*grid, 3)
+    pixels = (255 * levels).byte().repeat_interleave(16, 0).repeat_interleave(16, 1).numpy()  # 512 px
+    picture = grid_picture(pixels, grid) / 255
+
+    def cut(**settings: Any) -> Job:
+        method = AttentionCut(attention_factors=(1,), grid_factor=1, **settings)
+        return lambda: method.foreground(words, attention, pixels).mask.float()
+
+    yield Row("geodesic distances", lambda: torch.from_numpy(geodesic_distance(picture)), "scipy's Dijkstra", lambda: dijkstra(picture))
+    yield Row(ATTENTION_CUT, cut(), "AttentionCut, all pairs", cut(neighbours="full"))
+
+
+def dijkstra(picture: npt.NDArray[np.float64]) -> Tensor:
+    """All shortest paths on the 8-connected grid, as the definition reads."""
+    height, width = picture.shape[:2]
+    places = np.arange(height * width).reshape(height, width)
+    flat = picture.reshape(-1, 3)
+    pairs = [
+        (places[: height - down, max(0, -right) : width - max(0, right)], places[down:, max(0, right) : width - max(0, -right)])
+        for down, right in ((0, 1), (1, 0), (1, 1), (1, -1))
+    ]
+    one, other = (np.concatenate([pair[end].ravel() for pair in pairs]) for end in (0, 1))
+    costs = np.linalg.norm(flat[one] - flat[other], axis=1) + 1e-12  # scipy takes a stored zero for no edge
+    graph = csr_array((costs, (one, other)), shape=(height * width, height * width))
+    return torch.from_numpy(shortest_paths(graph, directed=False))
 
 
 def measure(job: Job, *, runs: int) -> tuple[float, Tensor]:
@@ -180,7 +226,7 @@ def main() -> None:
             shares = [f"{right(part, case.regions):6.1%}" if part.ndim == 1 else 6 * " " for part in (result, expected)]
             against = f"{row.reference_name:20s} {slow:7.3f} {shares[1]} {seconds / slow:8.4f}"
             print(f"{row.name:34s} {seconds:7.4f} {shares[0]}   {against}", flush=True)
-            if row.name == FROM_FEATURES and side == 64:
+            if (row.name == FROM_FEATURES and side == 64) or row.name == ATTENTION_CUT:
                 print(f"{'':34s} target {TARGET} s on two cores: {'met' if seconds <= TARGET else f'missed by {seconds / TARGET - 1:.0%}'}")
 
 

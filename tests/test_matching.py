@@ -112,6 +112,97 @@ def test_published_counts_are_those_of_diffsegs_evaluation(seed, classes, segmen
     np.testing.assert_array_equal(counts.sum(1), overlap.sum(1))  # with the false negatives
 
 
+def diffcut_counts(truth, predicted, *, classes):
+    """What DiffCut's evaluation counts as right, of each class: the steps of the published code, the background is the last class."""
+    from scipy.optimize import linear_sum_assignment
+
+    def overlap(segments, rows):
+        table = [[((truth == c) & (segments == s)).sum() for s in range(max(rows, segments.max() + 1))] for c in range(rows)]
+        return np.array(table), linear_sum_assignment(table, maximize=True)[1]
+
+    table, own = overlap(predicted, classes - 1)
+    taken = [own[c] for c in range(classes - 1) if table[c, own].max() > 0]
+    merged = np.where(np.isin(predicted, taken), predicted, predicted.max() + 1)
+    table, own = overlap(merged, classes)
+    return table[np.arange(classes), own], table[:, own].sum(0), table.sum(1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 6), st.integers(1, 9), st.booleans())
+def test_merged_background_counts_are_those_of_diffcuts_evaluation(seed, classes, segments, absent):
+    truth, predicted = random_maps(seed, classes=classes, segments=segments)
+    if absent:
+        truth[truth == 0] = classes - 1
+    overlaps = count_overlaps(truth, predicted, classes=classes)
+    counts = matched_counts(overlaps, spare="background", background=classes - 1)
+    right, found, there = diffcut_counts(truth, predicted, classes=classes)
+    np.testing.assert_array_equal(counts.diagonal(), right)
+    np.testing.assert_array_equal(counts[:, :classes].sum(0), found)
+    np.testing.assert_array_equal(counts.sum(1), there)
+
+
+def test_segments_that_no_object_takes_become_one_background():
+    truth = np.array([0, 0, 0, 0, 1, 1, 2])
+    predicted = np.array([0, 3, 3, 4, 1, 1, 2])  # the background is in three segments
+    overlaps = count_overlaps(truth, predicted, classes=3)
+    assert assign_segments(overlaps, spare="background", background=0).tolist() == [0, 1, 2, 0, 0]
+    assert mean_iou(matched_counts(overlaps, spare="background", background=0)) == 1
+    assert mean_iou(matched_counts(overlaps)) == pytest.approx((2 / 4 + 1 + 1) / 3)
+
+
+def test_the_number_of_the_background_does_not_matter():
+    truth, predicted = random_maps(11, classes=4, segments=7)
+    last = count_overlaps(truth, predicted, classes=4)
+    first = count_overlaps((truth + 1) % 4, predicted, classes=4)
+    renamed = (assign_segments(last, spare="background", background=3) + 1) % 4
+    np.testing.assert_array_equal(assign_segments(first, spare="background", background=0), renamed)
+
+
+def stego_scores(pairs, *, classes, clusters):
+    """Mean IoU and accuracy by the steps of STEGO's published metric, with extra clusters."""
+    from scipy.optimize import linear_sum_assignment
+
+    stats = np.zeros((clusters, classes), dtype=np.int64)
+    for truth, predicted in pairs:
+        scored = (truth >= 0) & (truth < classes) & (predicted >= 0) & (predicted < classes)
+        np.add.at(stats, (predicted[scored], truth[scored]), 1)
+    own = linear_sum_assignment(stats.T, maximize=True)[1]
+    spare = np.setdiff1d(np.arange(clusters), own)
+    table = np.zeros((classes + 1, classes + 1), dtype=np.int64)
+    table[:classes, :classes], table[classes, :classes] = stats[own], stats[spare].sum(0)
+    union = table.sum(0) + table.sum(1) - table.diagonal()
+    return (table.diagonal()[union > 0] / union[union > 0]).mean(), table.diagonal().sum() / table.sum()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(2, 5), st.integers(1, 4))
+def test_extra_clusters_score_as_in_stegos_metric(seed, classes, extra):
+    clusters = classes + extra
+    pairs = [random_maps(seed + k, classes=classes, segments=clusters) for k in range(3)]
+    for truth, predicted in pairs:
+        truth[0, :3], predicted[-1, :2] = 255, -1
+    pairs = [(np.where(truth == 0, 1, truth), predicted) for truth, predicted in pairs]  # the set lacks a class: some is spare
+    counts = over_set(pairs, classes=classes, segments=clusters, spare="stego")
+    mean, accuracy = stego_scores(pairs, classes=classes, clusters=clusters)
+    assert mean_iou(counts, only_predicted="zero", spare_class=True) == pytest.approx(mean)
+    assert pixel_accuracy(counts) == pytest.approx(accuracy)
+
+
+def test_stego_leaves_out_clusters_numbered_past_the_classes_and_published_counts_them():
+    truth, predicted = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 3, 1, 1, -1])
+    overlaps = count_overlaps(truth, predicted, classes=2, segments=4)
+    np.testing.assert_array_equal(matched_counts(overlaps, spare="stego"), [[2, 0, 0], [0, 2, 0]])
+    counts = matched_counts(overlaps, spare="published")
+    np.testing.assert_array_equal(counts, [[2, 0, 1], [0, 2, 1]])
+    assert mean_iou(counts) == pytest.approx(2 / 3)
+    assert mean_iou(counts, spare_class=True) == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+
+
+def test_as_many_clusters_as_classes_are_matched_alike_by_stego_and_published():
+    overlaps = count_overlaps(*random_maps(3, classes=4, segments=4), classes=4)
+    np.testing.assert_array_equal(matched_counts(overlaps, spare="stego"), matched_counts(overlaps, spare="published"))
+
+
 @pytest.mark.parametrize("spare", ["wrong", "published"])
 def test_more_segments_than_classes_leave_some_without_a_class(spare):
     overlaps = count_overlaps(np.zeros(6, dtype=int), np.array([0, 0, 0, 1, 1, 2]), classes=1)
@@ -169,6 +260,8 @@ def test_single_pixels_and_full_maps_give_numbers_and_only_no_pixel_at_all_gives
         (lambda: count_overlaps(np.zeros((2, 3), dtype=int), np.zeros((3, 2), dtype=int), classes=2), "differ in shape"),
         (lambda: count_overlaps(np.zeros(3, dtype=int), np.full(3, 5), classes=2, segments=5), "raise `segments`"),
         (lambda: assign_segments(np.zeros((2, 3), dtype=int), spare="largest"), "wrong, published"),  # type: ignore[arg-type]
+        (lambda: assign_segments(np.zeros((2, 3), dtype=int), spare="background"), "set `background`"),
+        (lambda: matched_counts(np.zeros((2, 3), dtype=int), spare="background", background=2), "0..1"),
     ],
 )
 def test_what_cannot_be_matched_is_refused(wrong, message):

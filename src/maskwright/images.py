@@ -26,7 +26,7 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | Image.Image 
 
 LIMIT = 150_000_000  # pixels
 SUFFIXES = frozenset(".avif .bmp .gif .j2k .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split())
-OWN_OUTPUTS = (".labels.png", ".overlay.png")  # results left in a folder of pictures are not its pictures
+OWN_OUTPUTS = (".labels.png", ".overlay.png", ".mask.png")  # results left in a folder of pictures are not its pictures
 
 
 @dataclass(frozen=True, eq=False)

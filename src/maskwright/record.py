@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Record:
-    """What made a segmentation.
+    """What made a result.
 
     Attributes:
         method: name of the method.
@@ -26,6 +26,7 @@ class Record:
         tile: tiling, or "none".
         category_filter: settings of the category filter, None for none.
         captioner: the model that continued the prompts, None for none.
+        naming: how words came to regions that were found without them, or to what was discovered; None where labels compete.
         versions: package versions by name.
         timings: seconds by stage.
         warnings: what the user was told.
@@ -44,6 +45,7 @@ class Record:
     tile: str = "none"
     category_filter: Mapping[str, Any] | None = None
     captioner: str | None = None
+    naming: Mapping[str, Any] | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()

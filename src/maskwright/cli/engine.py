@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from maskwright.backbones.devices import DTYPES
 from maskwright.backbones.hub import identify
 from maskwright.cli.settings import parse_settings
 from maskwright.errors import SettingsError
-from maskwright.methods import METHODS
+from maskwright.methods import METHODS, Methods
 from maskwright.text.wording import PROMPTINGS, Prompting
 
 if TYPE_CHECKING:
+    from maskwright.backbones.contract import Backbone
+    from maskwright.backbones.unet import UNetBackbone
     from maskwright.segmenter import Segmenter
 
 # Named again here because their own modules import numpy or torch; tests compare them.
@@ -20,58 +22,110 @@ REFINERS, TILINGS, FILTERS = ("none", "guided", "pamr"), ("none", "auto"), ("non
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine:
-    """The options, as they were typed.
+class ModelOptions:
+    """The options of every command that reads pictures, as they were typed.
 
     Attributes:
+        methods: the methods that the command has.
         model: catalogue name, hub id or folder.
-        method, prompting, refine, tile, seed, device, dtype, offline: as for `Segmenter`.
+        method, refine, seed, device, dtype, offline: as for `Segmenter`.
         settings: KEY=VALUE texts for the method.
-        background: threshold, word, "none" or "auto".
         batch: a number as text, or "auto".
-        category_filter: "none", "clip" or "clip+caption".
-        caption: whether prompts are continued with a caption.
-        clip, blip: folders or hub ids, "" for the usual ones.
 
     Raises:
-        SettingsError: a value that is not among the choices, or two options that do not go together.
+        SettingsError: a value that is not among the choices.
         ModelError: neither a folder, nor a name of the catalogue, nor a hub id.
     """
 
+    methods: ClassVar[Methods]
+
     model: str = "sticker"
-    method: str = "diffsegmenter"
+    method: str
     settings: Sequence[str] = ()
-    prompting: str | None = None
-    background: float | str = "auto"
     refine: str = "none"
-    tile: str = "none"
     seed: int = 0
     device: str = "auto"
     dtype: str = "auto"
     batch: str = "auto"
     offline: bool = False
+
+    def __post_init__(self) -> None:
+        choose("method", self.method, tuple(self.methods))
+        choose("refine", self.refine, REFINERS)
+        choose("dtype", self.dtype, ("auto", *DTYPES))
+        if not 0 <= self.seed < 2**63:
+            raise SettingsError(f"--seed is {self.seed}: give a number from 0 to {2**63 - 1}")
+        if self.batch != "auto" and not (self.batch.isascii() and self.batch.isdigit() and int(self.batch) > 0):
+            raise SettingsError(f"--batch is {self.batch!r}: give a number of at least 1, or auto")
+        if not Path(self.model).expanduser().is_dir():
+            identify(self.model)  # refuses an unknown name, and lists the known ones
+
+    @property
+    def pictures(self) -> int | Literal["auto"]:
+        """How many share a call of the model."""
+        return "auto" if self.batch == "auto" else int(self.batch)
+
+    def read_settings(self) -> dict[str, Any]:
+        """The method's settings. A wrong value is told here, before a model is loaded.
+
+        Raises:
+            SettingsError: settings that cannot be used.
+        """
+        from maskwright.methods import make_method
+
+        settings = parse_settings(self.method, self.settings, among=self.methods)
+        make_method(self.method, settings, among=self.methods)
+        return settings
+
+    def load_backbone(self) -> "UNetBackbone":
+        """Checks what needs torch to be checked, then loads the model.
+
+        Raises:
+            SettingsError: a device or dtype that cannot be used.
+            ModelError: a model that cannot be loaded.
+        """
+        from maskwright.backbones import loading
+        from maskwright.backbones.devices import choose_device, choose_dtype
+
+        choose_dtype(self.dtype, choose_device(self.device), parameters=0)
+        return loading.load_backbone(self.model, device=self.device, dtype=self.dtype, offline=self.offline)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(ModelOptions):
+    """The options of a text-driven method.
+
+    Attributes:
+        prompting, tile: as for `Segmenter`.
+        background: threshold, word, "none" or "auto".
+        category_filter: "none", "clip" or "clip+caption".
+        caption: whether prompts are continued with a caption.
+        clip, blip: folders or hub ids, "" for the usual ones.
+
+    Raises:
+        SettingsError: as above, or two options that do not go together.
+    """
+
+    methods: ClassVar[Methods] = METHODS
+
+    method: str = "diffsegmenter"
+    prompting: str | None = None
+    background: float | str = "auto"
+    tile: str = "none"
     category_filter: str = "none"
     caption: bool = False
     clip: str = ""
     blip: str = ""
 
     def __post_init__(self) -> None:
-        choose("method", self.method, tuple(METHODS))
+        super().__post_init__()
         choose("prompting", self.prompting, PROMPTINGS)
-        choose("refine", self.refine, REFINERS)
         choose("tile", self.tile, TILINGS)
         choose("filter", self.category_filter, FILTERS)
-        choose("dtype", self.dtype, ("auto", *DTYPES))
-        if not 0 <= self.seed < 2**63:
-            raise SettingsError(f"--seed is {self.seed}: give a number from 0 to {2**63 - 1}")
-        if self.batch != "auto" and not (self.batch.isascii() and self.batch.isdigit() and int(self.batch) > 0):
-            raise SettingsError(f"--batch is {self.batch!r}: give a number of at least 1, or auto")
         if self.clip and self.category_filter == "none":
             raise SettingsError("--clip names the model of a filter: add --filter clip or --filter clip+caption")
         if self.blip and not (self.caption or self.category_filter == "clip+caption"):
             raise SettingsError("--blip names the model that writes captions: add --caption or --filter clip+caption")
-        if not Path(self.model).expanduser().is_dir():
-            identify(self.model)  # refuses an unknown name, and lists the known ones
 
     def load(self) -> "Segmenter":
         """Checks what needs torch to be checked, then loads the models.
@@ -80,20 +134,13 @@ class Engine:
             SettingsError: settings, device or dtype that cannot be used.
             ModelError: a model that cannot be loaded.
         """
-        from maskwright.backbones.devices import choose_device, choose_dtype
-        from maskwright.backbones.loading import load_backbone
-        from maskwright.methods import make_method
-
-        settings = parse_settings(self.method, self.settings)
-        make_method(self.method, settings).wording()  # a wrong value is told before a model is loaded
-        choose_dtype(self.dtype, choose_device(self.device), parameters=0)
-        backbone = load_backbone(self.model, device=self.device, dtype=self.dtype, offline=self.offline)
+        settings, backbone = self.read_settings(), self.load_backbone()
         from maskwright.segmenter import Segmenter
 
         segmenter = Segmenter(
             backbone, self.method, settings=settings, prompting=cast(Prompting | None, self.prompting),
             background=self.background, refine=cast(Any, self.refine), tile=cast(Any, self.tile), seed=self.seed,
-            batch="auto" if self.batch == "auto" else int(self.batch), offline=self.offline,
+            batch=self.pictures, offline=self.offline,
         )  # fmt: skip
         self._add_helpers(segmenter)
         return segmenter
@@ -118,11 +165,16 @@ class Engine:
 
 def describe(segmenter: "Segmenter") -> str:
     """One line: model, device, format and method."""
-    info, backbone = segmenter.backbone.info, segmenter.backbone
+    return f"{describe_model(segmenter.backbone)}; {segmenter.method.name}, {segmenter.method.prompting} prompting"
+
+
+def describe_model(backbone: "Backbone") -> str:
+    """Model, device and format."""
+    info = backbone.info
     name = info.name if info.source in ("", info.name) else f"{info.name} ({info.source})"
     revision = f" at {info.revision[:8]}" if info.revision else ""
     number = str(backbone.dtype).removeprefix("torch.")
-    return f"{name}{revision} on {backbone.device} in {number}; {segmenter.method.name}, {segmenter.method.prompting} prompting"
+    return f"{name}{revision} on {backbone.device} in {number}"
 
 
 def choose(option: str, value: str | None, choices: Sequence[str]) -> None:

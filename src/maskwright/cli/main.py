@@ -8,16 +8,22 @@ from typing import Annotated
 import typer
 
 from maskwright import __version__
+from maskwright.cli.discover import discover
 from maskwright.cli.doctor import doctor
 from maskwright.cli.models import app as models
+from maskwright.cli.regions import regions
 from maskwright.cli.scenes import benchmark_scenes
 from maskwright.cli.segment import segment
+from maskwright.cli.synthesize import synthesize
 
 app = typer.Typer(
     name="maskwright", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )  # fmt: skip
 app.command()(segment)
+app.command()(regions)
+app.command()(discover)
+app.command()(synthesize)
 app.add_typer(models, name="models")
 app.command("benchmark-scenes")(benchmark_scenes)
 app.command()(doctor)

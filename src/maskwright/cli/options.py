@@ -1,9 +1,12 @@
 """Options that several commands have."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Files, folders (with all below), patterns; - for standard input.")]
+LabelsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="One label a line, or a JSON list.")]
 Method = Annotated[str, typer.Option("--method", metavar="diffsegmenter|maskdiffusion", help="How the model is read.")]
 Settings = Annotated[
     list[str] | None,
@@ -19,8 +22,12 @@ Prompting = Annotated[
     ),
 ]
 Refine = Annotated[str, typer.Option("--refine", metavar="none|guided|pamr", help="Draw masks to the picture's edges.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the results go.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="NUMBER", help="Of the noise.")]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where the model runs.")]
 Dtype = Annotated[str, typer.Option("--dtype", metavar="auto|float32|float16|bfloat16", help="What it computes in.")]
 Batch = Annotated[str, typer.Option("--batch", metavar="auto|NUMBER", help="Pictures in one call of the model.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep the results of an earlier run that asked for the same.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object per picture and nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only warnings and errors.")]

@@ -2,27 +2,27 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwright.cli.sources import Source
 
 if TYPE_CHECKING:
-    from maskwright.segmenter import Segmenter
+    from maskwright.record import Record
     from maskwright.vocabulary import Vocabulary
 
-ENDINGS = (".labels.png", ".overlay.png", ".json")
 DECISIVE = ("method", "settings", "model", "revision", "seed", "prompting", "background", "refine", "tile", "category_filter", "captioner")
 
 
-def output_paths(folder: Path, name: str) -> tuple[Path, ...]:
-    """The three files of a picture."""
-    return tuple(folder / f"{name}{ending}" for ending in ENDINGS)
+def output_paths(folder: Path, name: str, kinds: Sequence[str]) -> tuple[Path, ...]:
+    """The files of a picture: "labels" is NAME.labels.png, "json" is NAME.json."""
+    return tuple(folder / f"{name}{'.json' if kind == 'json' else f'.{kind}.png'}" for kind in kinds)
 
 
-def read_done(folder: Path, source: Source) -> dict[str, Any] | None:
+def read_done(paths: Sequence[Path]) -> dict[str, Any] | None:
     """The JSON of a picture whose files are all there (the JSON is written last), else None."""
-    *pictures, document = output_paths(folder, source.name)
+    *pictures, document = paths
     try:
         content = json.loads(document.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -30,24 +30,37 @@ def read_done(folder: Path, source: Source) -> dict[str, Any] | None:
     return content if isinstance(content, dict) and all(path.is_file() for path in pictures) else None
 
 
-def expected(segmenter: "Segmenter", vocabulary: "Vocabulary") -> dict[str, Any]:
-    """What the JSON of a result of this run says, as far as it decides the result."""
-    record = segmenter.record(vocabulary).as_dict()
+def expected(record: "Record", *, vocabulary: "Vocabulary | None" = None, named: bool = False) -> dict[str, Any]:
+    """What the JSON of a result of this run says, as far as it decides the result.
+
+    Args:
+        record: how this run makes its results.
+        vocabulary: of the labels that compete, None where there are none.
+        named: whether it matters how words came to what was found.
+    """
+    content = record.as_dict()
+    wanted = {key: content[key] for key in (*DECISIVE, *(("naming",) if named else ()))}
+    if vocabulary is None:
+        return wanted
     labels = [[label.name, list(label.synonyms)] for label in vocabulary.foreground]
-    background = [label.name for label in vocabulary if label.background]
-    return {"labels": labels, "background words": background, **{key: record[key] for key in DECISIVE}}
+    return {"labels": labels, "background words": [label.name for label in vocabulary if label.background], **wanted}
 
 
-def differences(document: dict[str, Any], source: Source, wanted: dict[str, Any]) -> list[str]:
+def differences(document: Mapping[str, Any], source: Source, wanted: Mapping[str, Any]) -> list[str]:
     """In what a stored result differs from what this run would give: names of settings, empty for a result to keep."""
     try:
-        found = {
-            "labels": [[label["name"], label["synonyms"]] for label in document["labels"]],
-            "background words": document["background"]["names"],
-            **{key: document["record"][key] for key in DECISIVE},
-        }
+        different = [key for key, value in wanted.items() if _find(document, key) != value]
         same_picture = os.path.abspath(document["picture"]["source"]) == os.path.abspath(source.path)
     except (KeyError, TypeError):
         return ["file format"]
-    different = [key for key in wanted if found[key] != wanted[key]]
     return different if same_picture else ["picture", *different]
+
+
+def _find(document: Mapping[str, Any], key: str) -> Any:
+    """The part of a stored result that `expected` calls so."""
+    if key == "labels":
+        return [[label["name"], label["synonyms"]] for label in document["labels"]]
+    if key == "background words":
+        return document["background"]["names"]
+    record = document["record"]
+    return record[key] if key in record else document[key]

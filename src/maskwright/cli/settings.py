@@ -8,17 +8,19 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from maskwright.errors import SettingsError
+from maskwright.methods import METHODS, Methods
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "none"}
 
 
-def parse_settings(method: str, pairs: Sequence[str]) -> dict[str, Any]:
+def parse_settings(method: str, pairs: Sequence[str], *, among: Methods = METHODS) -> dict[str, Any]:
     """Reads the settings of a method.
 
     Args:
         method: its name.
         pairs: "hops=2", "timesteps=50,100", "fusion=[[8, 0.5], [4, 0.5]]", "template=a photo of a {}": values are JSON, lists may
             lack their brackets and texts their quotes.
+        among: the kind of method.
 
     Raises:
         SettingsError: no KEY=VALUE, an unknown setting, or a value of another type.
@@ -33,9 +35,9 @@ def parse_settings(method: str, pairs: Sequence[str]) -> dict[str, Any]:
         if key.strip() in texts:
             raise SettingsError(f"--set {key.strip()} is given twice: keep one of them")
         texts[key.strip()] = text.strip()
-    defaults = make_method(method)
+    defaults = make_method(method, among=among)
     if unknown := set(texts) - {field.name for field in dataclasses.fields(defaults)}:
-        make_method(method, dict.fromkeys(unknown))  # refuses them, and lists what there is
+        make_method(method, dict.fromkeys(unknown), among=among)  # refuses them, and lists what there is
     hints = get_type_hints(type(defaults))
     return {key: _read(f"{method}: {key}", text, hints[key]) for key, text in texts.items()}
 

@@ -1,6 +1,7 @@
 """The result as one JSON document."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,11 @@ def to_document(seg: Segmentation) -> dict[str, Any]:
 
 
 def to_json(seg: Segmentation) -> bytes:
-    """`to_document` as strict JSON (no NaN) in UTF-8, ending in a line break."""
-    text = json.dumps(to_document(seg), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    """`to_document` as `encode` writes it."""
+    return encode(to_document(seg))
+
+
+def encode(document: Mapping[str, Any]) -> bytes:
+    """A document as strict JSON (no NaN) in UTF-8, ending in a line break."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
     return text.encode("utf-8", "backslashreplace")  # a file name that is no UTF-8 holds lone surrogates: \udcff is JSON for them

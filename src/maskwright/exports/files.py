@@ -2,7 +2,7 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -30,21 +30,39 @@ def write_outputs(seg: Segmentation, folder: str | Path, stem: str) -> tuple[Pat
     Raises:
         OutputError: the files cannot be written; none of them is left half written.
     """
+    return write_files(folder, stem, {
+        ".labels.png": lambda file: to_png(seg).save(file, "PNG"),
+        ".overlay.png": lambda file: draw_overlay(seg).save(file, "PNG"),
+        ".json": lambda file: file.write(to_json(seg)),
+    })  # fmt: skip
+
+
+def write_files(folder: str | Path, stem: str, contents: Mapping[str, Callable[[BinaryIO], object]]) -> tuple[Path, ...]:
+    """Writes files that belong together, STEM + each ending; files of these names are replaced.
+
+    The last one appears last: where it stands, the others are complete.
+
+    Args:
+        folder: made if it is not there.
+        stem: name of the files, without folder.
+        contents: for each ending what writes the file.
+
+    Returns:
+        The paths, in the order of `contents`.
+
+    Raises:
+        OutputError: the files cannot be written; none of them is left half written.
+    """
     if not stem or stem in (".", "..") or any(sign in stem for sign in "/\\\0"):
         raise OutputError(f"{stem!r} cannot name a file: give a stem without folders, and name the folder separately")
     folder = Path(folder)
-    contents: dict[str, Callable[[BinaryIO], object]] = {
-        ".json": lambda file: file.write(to_json(seg)),
-        ".overlay.png": lambda file: draw_overlay(seg).save(file, "PNG"),
-        ".labels.png": lambda file: to_png(seg).save(file, "PNG"),
-    }
-    paths = [folder / f"{stem}{suffix}" for suffix in contents]
+    paths = {folder / f"{stem}{ending}": write for ending, write in contents.items()}
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:  # leaves in reverse order: the JSON, first in, is put in place last
-            for path, write in zip(paths, contents.values(), strict=True):
+        with ExitStack() as stack:  # leaves in reverse order: the last file, first in, is put in place last
+            for path, write in reversed(paths.items()):
                 write(stack.enter_context(replacing(path)))
-    return tuple(reversed(paths))
+    return tuple(paths)
 
 
 @contextmanager

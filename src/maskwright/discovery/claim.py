@@ -1,0 +1,119 @@
+"""Whose folder it is: nothing's yet, a data set to go on with, another run's at this moment, or somebody else's."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maskwright.errors import OutputError, SettingsError
+from maskwright.vocabulary import Vocabulary
+
+try:
+    from fcntl import LOCK_EX, LOCK_NB, flock
+except ImportError:  # Windows: there two runs in one folder are not noticed
+    flock = None  # type: ignore[assignment]
+
+SETTINGS, LOG = "synthesis.json", "pairs.jsonl"
+FORMAT = "maskwright pairs 1"
+TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # as `replacing` names what it has not put in place yet
+SHORT = 60  # characters of a setting that an error message quotes
+
+
+def describe(settings: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
+    """The content of synthesis.json, as it reads after it was written."""
+    content = {
+        "format": FORMAT,
+        "labels": [[label.name, *label.synonyms] for label in vocabulary.foreground],
+        "background": [list(label.texts) for label in vocabulary if label.background],
+        "settings": settings,
+    }
+    described: dict[str, Any] = json.loads(to_json(content))
+    return described
+
+
+def to_json(content: Mapping[str, Any]) -> bytes:
+    """Strict JSON (no NaN) in UTF-8, ending in a line break."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+    return text.encode("utf-8", "backslashreplace")
+
+
+def is_begun(folder: Path, wanted: Mapping[str, Any], *, resume: bool) -> bool:
+    """Whether the folder holds the data set that is wanted; False where there is nothing yet. Changes nothing.
+
+    Args:
+        folder: need not be there.
+        wanted: what `describe` gives for this run.
+        resume: whether a data set that is there may be continued.
+
+    Raises:
+        OutputError: other files are there, or a data set and `resume` is off, or one without its pairs.jsonl.
+        SettingsError: the data set was made with other settings; the message names them.
+    """
+    shown = repr(str(folder))
+    try:
+        sizes = {path.name: path.stat().st_size for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OutputError(f"cannot use {shown} ({error.strerror}): choose another folder with --out") from error
+    if not sizes or sizes == {LOG: 0}:  # the second where a run was killed before it wrote its settings
+        return False
+    found = _read_settings(folder)
+    if not found:
+        raise OutputError(f"{shown} is not empty and holds no data set to go on with: choose an empty or new folder with --out")
+    if not resume:
+        raise OutputError(f"{shown} holds a data set already: go on with it by --resume, or choose another folder with --out")
+    if LOG not in sizes:
+        raise OutputError(f"{LOG} is missing in {shown}: put it back, or choose another folder with --out")
+    if different := _differences(found, wanted):
+        raise SettingsError(f"{shown} was made with other settings ({different}): repeat them, or choose another folder with --out")
+    return True
+
+
+def open_locked(folder: Path) -> int:
+    """The file descriptor of pairs.jsonl, made if need be; the system ends the lock with the process, however it ends.
+
+    Raises:
+        OutputError: another run holds the lock.
+    """
+    log = os.open(folder / LOG, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        if flock is not None:
+            flock(log, LOCK_EX | LOCK_NB)
+    except BlockingIOError as error:
+        os.close(log)
+        raise OutputError(f"another run writes to {str(folder)!r}: wait for it, or choose another folder with --out") from error
+    except OSError:
+        pass  # a file system without locks
+    return log
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """The content of synthesis.json, empty where it is missing or not ours."""
+    try:
+        found = json.loads((folder / SETTINGS).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    known = isinstance(found, dict) and found.get("format") == FORMAT and {"settings", "labels", "background"} <= found.keys()
+    return found if known else {}
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Names of what differs, with both values where they are short; empty where nothing does."""
+    old, new = (flat(content["settings"]) | {key: content[key] for key in ("labels", "background")} for content in (found, wanted))
+    shown = []
+    for key in dict.fromkeys((*new, *old)):
+        if old.get(key) != new.get(key):
+            texts = [json.dumps(values.get(key), ensure_ascii=False) for values in (old, new)]
+            shown.append(f"{key} {texts[0]}, not {texts[1]}" if max(map(len, texts)) <= SHORT else key)
+    return "; ".join(shown)

@@ -1,6 +1,6 @@
 """What stands out: AttentionCut, its four comparators and DAAM on the bundled benchmark and on photographs, beside an untrained control.
 
-Command: `python benchmarks/discovery.py` for the bundled scenes; `--data ../shared/data` adds horses and davis from that folder. Scenes: the
+Command: `python benchmarks/discovery.py` for the bundled scenes; `--data ../shared/data` adds horses and davis from there. Scenes: the
 objects' words are given together, the ground's word stands in the prompt beside them and takes what is its own; the truth is all objects.
 Photographs: the best-matching word of the model's own (it knows no horse). Mean over pictures of the foreground's IoU and accuracy, mean
 absolute error, both maximal F of the literature (never comparable with each other), and the share of pictures whose box hits an object at

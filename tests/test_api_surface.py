@@ -10,6 +10,8 @@ import maskwright
 NAMES = [
     "DatasetError",
     "DiffSegmenter",
+    "Discoverer",
+    "Grouper",
     "ImageError",
     "Label",
     "MaskDiffusion",
@@ -19,6 +21,7 @@ NAMES = [
     "Segmentation",
     "Segmenter",
     "SettingsError",
+    "Synthesizer",
     "Vocabulary",
     "VocabularyError",
     "__version__",

@@ -1,16 +1,19 @@
-"""maskwright reads segmentation out of frozen text-to-image diffusion models: words in, masks out."""
+"""maskwright reads segmentation out of frozen text-to-image diffusion models: words, or nothing, in; masks out."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from maskwright.backbones.loading import load_backbone as load_backbone
+    from maskwright.discovery.discoverer import Discoverer as Discoverer
+    from maskwright.discovery.synthesis import Synthesizer as Synthesizer
     from maskwright.errors import DatasetError as DatasetError
     from maskwright.errors import ImageError as ImageError
     from maskwright.errors import MaskwrightError as MaskwrightError
     from maskwright.errors import ModelError as ModelError
     from maskwright.errors import SettingsError as SettingsError
     from maskwright.errors import VocabularyError as VocabularyError
+    from maskwright.grouping import Grouper as Grouper
     from maskwright.images import Picture as Picture
     from maskwright.methods.diffsegmenter.method import DiffSegmenter as DiffSegmenter
     from maskwright.methods.maskdiffusion.method import MaskDiffusion as MaskDiffusion
@@ -24,6 +27,8 @@ __version__ = "0.1.0"
 _HOME = {
     "DatasetError": "errors",
     "DiffSegmenter": "methods.diffsegmenter.method",
+    "Discoverer": "discovery.discoverer",
+    "Grouper": "grouping",
     "ImageError": "errors",
     "Label": "vocabulary",
     "MaskDiffusion": "methods.maskdiffusion.method",
@@ -33,6 +38,7 @@ _HOME = {
     "Segmentation": "segmentation",
     "Segmenter": "segmenter",
     "SettingsError": "errors",
+    "Synthesizer": "discovery.synthesis",
     "Vocabulary": "vocabulary",
     "VocabularyError": "errors",
     "load_backbone": "backbones.loading",

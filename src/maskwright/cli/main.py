@@ -10,6 +10,7 @@ import typer
 from maskwright import __version__
 from maskwright.cli.discover import discover
 from maskwright.cli.doctor import doctor
+from maskwright.cli.evaluate import evaluate
 from maskwright.cli.models import app as models
 from maskwright.cli.regions import regions
 from maskwright.cli.scenes import benchmark_scenes
@@ -25,6 +26,7 @@ app.command()(regions)
 app.command()(discover)
 app.command()(synthesize)
 app.add_typer(models, name="models")
+app.command()(evaluate)
 app.command("benchmark-scenes")(benchmark_scenes)
 app.command()(doctor)
 

@@ -13,6 +13,8 @@ from maskwright.cli.doctor import doctor
 from maskwright.cli.evaluate import evaluate
 from maskwright.cli.models import app as models
 from maskwright.cli.regions import regions
+from maskwright.cli.report import report
+from maskwright.cli.reproduce import reproduce
 from maskwright.cli.scenes import benchmark_scenes
 from maskwright.cli.segment import segment
 from maskwright.cli.synthesize import synthesize
@@ -27,6 +29,8 @@ app.command()(discover)
 app.command()(synthesize)
 app.add_typer(models, name="models")
 app.command()(evaluate)
+app.command()(report)
+app.command()(reproduce)
 app.command("benchmark-scenes")(benchmark_scenes)
 app.command()(doctor)
 

@@ -1,5 +1,6 @@
 """The bundled scenes as an evaluation set: nothing lies on disk, each picture is rendered from its seed."""
 
+import functools
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from maskwright.datasets.contract import EvaluationItem, EvaluationSet, Kind, LabelMap
 from maskwright.datasets.masks import check_size
-from maskwright.datasets.scenes import ATLAS, load_words, render
+from maskwright.datasets.scenes import ATLAS, Scene, load_words, render
 from maskwright.images import Picture
 from maskwright.vocabulary import Label
 
@@ -29,13 +30,19 @@ class SceneItem(EvaluationItem):
 
     def open(self) -> Picture:
         """The scene, (64, 64, 3)."""
-        return Picture(render(self.seed, split=self.split).image, self.name, "scenes")
+        return Picture(_rendered(self.seed, self.split).image, self.name, "scenes")
 
     def labels(self, picture: Picture) -> LabelMap:
         """See EvaluationItem.labels; every pixel has a class."""
-        labels = render(self.seed, split=self.split).labels.astype(np.int64)
+        labels = _rendered(self.seed, self.split).labels.astype(np.int64)
         check_size(labels, picture, self.picture)
         return labels
+
+
+@functools.lru_cache(maxsize=4)
+def _rendered(seed: int, split: str) -> Scene:
+    """A scene; the last few are kept, because whoever opens the picture asks for its label map next."""
+    return render(seed, split=split)
 
 
 def read_scenes(*, split: str = "benchmark") -> EvaluationSet:

@@ -72,3 +72,31 @@ class Backbone(Protocol):
     def generate(self, prompts: Sequence[str], *, steps: int = 25, guidance: float = 7.5, seed: int = 0) -> "Tensor":
         """Pictures for prompts, (prompts, 3, H, W) float32 in 0..1; picture n depends on seed + n only."""
         ...
+
+
+class DrawingBackbone(Backbone, Protocol):
+    """A backbone whose network can be asked one noisy step at a time: what drawing, and comparing words by denoising, need.
+
+    Attributes:
+        scheduler: a diffusers scheduler with `alphas_cumprod`; a fresh one of its kind and settings is made for each drawing.
+        latent_shape: (channels, h, w) of a picture at the model's native size.
+    """
+
+    scheduler: Any
+    latent_shape: tuple[int, int, int]
+
+    def noised(self, latents: "Tensor", probe: "Probe", *, seed: int) -> "tuple[Tensor, Tensor]":
+        """Noisy rows (pictures * repeats, channels, h, w) for a probe, and the timestep of each."""
+        ...
+
+    def predict(self, rows: "Tensor", timesteps: "Tensor", condition: "Tensor") -> "Tensor":
+        """The network's prediction for noisy rows, of their shape."""
+        ...
+
+    def read_rows(self, rows: "Tensor", timesteps: "Tensor", condition: "Tensor", probe: "Probe") -> "tuple[Tensor, Reading]":
+        """The same, and what was read on the way."""
+        ...
+
+    def decode(self, latents: "Tensor") -> "Tensor":
+        """Scaled latents (pictures, channels, h, w) to pictures (pictures, 3, H, W) float32 in 0..1."""
+        ...

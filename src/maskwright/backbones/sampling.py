@@ -2,17 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from maskwright.backbones.contract import DrawingBackbone
 from maskwright.errors import SettingsError
 from maskwright.readings.probe import Probe
 from maskwright.readings.reading import Reading
-
-if TYPE_CHECKING:
-    from maskwright.backbones.unet import UNetBackbone
 
 OnReading = Callable[[int, Reading], None]
 
@@ -41,7 +39,7 @@ def chosen_steps(steps: int, share: tuple[float, float], count: int) -> tuple[in
 
 @torch.inference_mode()
 def sample(
-    backbone: "UNetBackbone", prompts: Sequence[str], *, steps: int, guidance: float, seeds: Sequence[int],
+    backbone: DrawingBackbone, prompts: Sequence[str], *, steps: int, guidance: float, seeds: Sequence[int],
     probe: Probe | None = None, read_at: Collection[int] = (), on_reading: OnReading | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:  # fmt: skip
@@ -73,9 +71,8 @@ def sample(
         raise SettingsError(f"steps {wrong} cannot be read: there are {steps}, numbered from 0")
     scheduler = type(backbone.scheduler).from_config(backbone.scheduler.config)
     scheduler.set_timesteps(steps, device=backbone.device)
-    shape = (backbone.unet.config.in_channels, backbone.latent_side, backbone.latent_side)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+    noise = torch.stack([torch.randn(backbone.latent_shape, generator=generator) for generator in generators])
     latents = noise.to(backbone.device, backbone.dtype) * scheduler.init_noise_sigma
     draws = "generator" in inspect.signature(scheduler.step).parameters  # a sampler that adds noise on its way
     extra: dict[str, Any] = {"generator": generators} if draws else {}

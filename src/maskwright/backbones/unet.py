@@ -58,6 +58,7 @@ class UNetBackbone:
                                     else vae.config.block_out_channels) - 1)  # fmt: skip
         side = unet.config.sample_size
         self.latent_side = int(side if isinstance(side, int) else side[0])
+        self.latent_shape = (int(unet.config.in_channels), self.latent_side, self.latent_side)
         levels = max((site.factor for site in self.sites), default=1)
         self.info = ModelInfo(
             name=name, source=source, revision=revision, licence=licence, native=self.latent_side * self.vae_factor,

@@ -13,8 +13,7 @@ from maskwright.methods import METHODS, Methods
 from maskwright.text.wording import PROMPTINGS, Prompting
 
 if TYPE_CHECKING:
-    from maskwright.backbones.contract import Backbone
-    from maskwright.backbones.unet import UNetBackbone
+    from maskwright.backbones.contract import Backbone, DrawingBackbone
     from maskwright.segmenter import Segmenter
 
 # Named again here because their own modules import numpy or torch; tests compare them.
@@ -77,7 +76,7 @@ class ModelOptions:
         make_method(self.method, settings, among=self.methods)
         return settings
 
-    def load_backbone(self) -> "UNetBackbone":
+    def load_backbone(self) -> "DrawingBackbone":
         """Checks what needs torch to be checked, then loads the model.
 
         Raises:

@@ -5,11 +5,12 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
+from maskwright.backbones.contract import DrawingBackbone
 from maskwright.discovery.masks import MaskSettings, full_mask
 from maskwright.discovery.matching import MatchSettings, best_words
 from maskwright.discovery.result import Choice, Discovery
@@ -25,9 +26,6 @@ from maskwright.record import Record
 from maskwright.segmenter import Labels
 from maskwright.text.planning import TextPlan, plan_text
 from maskwright.vocabulary import Label, Vocabulary
-
-if TYPE_CHECKING:
-    from maskwright.backbones.unet import UNetBackbone
 
 
 @dataclass(frozen=True)
@@ -200,7 +198,7 @@ class _Asked:
             return [self._together] * len(latents)
         reader, method = self.discoverer.reader, self.discoverer.method
         best = best_words(
-            cast("UNetBackbone", reader.backbone), latents, Vocabulary(self.quest.words), method.wording(), seed=reader.seed,
+            cast(DrawingBackbone, reader.backbone), latents, Vocabulary(self.quest.words), method.wording(), seed=reader.seed,
             chunk=reader.batch, settings=self.discoverer.matching,
         )  # fmt: skip
         for index in best:

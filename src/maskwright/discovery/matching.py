@@ -20,19 +20,16 @@ next 120 scenes attention alone is right in 38 % and both together in 74 % (`pyt
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from maskwright.backbones.contract import DrawingBackbone
 from maskwright.errors import SettingsError
 from maskwright.readings.probe import Probe, Select
 from maskwright.text.planning import plan_text
 from maskwright.text.wording import Wording
 from maskwright.vocabulary import Vocabulary
-
-if TYPE_CHECKING:
-    from maskwright.backbones.unet import UNetBackbone
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class MatchSettings:
 
 
 def best_words(
-    backbone: "UNetBackbone", latents: Tensor, vocabulary: Vocabulary, wording: Wording, *, seed: int = 0, chunk: int = 8,
+    backbone: DrawingBackbone, latents: Tensor, vocabulary: Vocabulary, wording: Wording, *, seed: int = 0, chunk: int = 8,
     settings: MatchSettings | None = None,
 ) -> list[int]:  # fmt: skip
     """For each picture the place of the label that fits it best.
@@ -93,7 +90,7 @@ def best_words(
 
 @torch.inference_mode()
 def attention_strength(
-    backbone: "UNetBackbone", latents: Tensor, vocabulary: Vocabulary, wording: Wording, *, seed: int = 0,
+    backbone: DrawingBackbone, latents: Tensor, vocabulary: Vocabulary, wording: Wording, *, seed: int = 0,
     settings: MatchSettings | None = None,
 ) -> Tensor:  # fmt: skip
     """How much the pixels that attend most to each label do so: (pictures, labels) float32, arguments as for `best_words`.
@@ -110,7 +107,7 @@ def attention_strength(
 
 @torch.inference_mode()
 def denoising_errors(
-    backbone: "UNetBackbone", latents: Tensor, conditions: Tensor, timesteps: Sequence[int], *, seed: int = 0, chunk: int = 8
+    backbone: DrawingBackbone, latents: Tensor, conditions: Tensor, timesteps: Sequence[int], *, seed: int = 0, chunk: int = 8
 ) -> Tensor:
     """How far the network misses its own target on a picture, under each of several texts.
 
@@ -136,7 +133,7 @@ def denoising_errors(
     return torch.cat(errors).view(len(conditions), -1).mean(1)
 
 
-def _target(backbone: "UNetBackbone", latents: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
+def _target(backbone: DrawingBackbone, latents: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
     """What the network was trained to answer to noisy rows of one picture, float32: the noise, the picture, or their velocity."""
     signal: Tensor = backbone.scheduler.alphas_cumprod.to(steps.device)[steps].float().sqrt()[:, None, None, None]
     spread = (1 - signal**2).sqrt()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from maskwright.backbones.contract import DrawingBackbone
 from maskwright.backbones.sampling import chosen_steps, sample
 from maskwright.decoding import from_tensor
 from maskwright.discovery.filters import FilterSettings, measure, reasons
@@ -23,7 +24,6 @@ from maskwright.text.prompts import prompt_keys
 from maskwright.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from maskwright.backbones.unet import UNetBackbone
     from maskwright.discovery.store import PairStore
 
 log = logging.getLogger("maskwright")
@@ -90,7 +90,7 @@ class Synthesizer:
     """
 
     def __init__(
-        self, backbone: "UNetBackbone", prompts: Prompts, method: Any = "attentioncut", *, settings: SynthesisSettings | None = None,
+        self, backbone: DrawingBackbone, prompts: Prompts, method: Any = "attentioncut", *, settings: SynthesisSettings | None = None,
         method_settings: Mapping[str, Any] | None = None, seed: int = 0, batch: int | Literal["auto"] = "auto",
     ) -> None:  # fmt: skip
         refuse_many(prompts.vocabulary)

@@ -47,7 +47,7 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Segmentation read out of frozen text-to-image diffusion models: words in, masks out."""
+    """Segmentation read out of frozen text-to-image diffusion models: words, or nothing at all, in; masks out."""
 
 
 def main() -> None:

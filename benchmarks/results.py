@@ -80,7 +80,8 @@ TABLES = {
         ("miou", "pixel_accuracy"),
     ),
     "sweep-background": Table(
-        f"--dataset folder:{{data}}/horses --labels cow --method {WORDS} --protocol maskwright,background=best", ("miou", "miou_best_threshold")
+        f"--dataset folder:{{data}}/horses --labels cow --method {WORDS} --protocol maskwright,background=best",
+        ("miou", "miou_best_threshold"),
     ),
 }  # fmt: skip
 

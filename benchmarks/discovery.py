@@ -23,8 +23,9 @@ from maskwright.datasets.registry import open_dataset
 from maskwright.datasets.scenes import load_words
 from maskwright.discovery.discoverer import Discoverer
 from maskwright.discovery.result import Discovery
+from maskwright.evaluation.bootstrap import draw_weights, interval
 from maskwright.evaluation.boxes import corloc, is_hit, label_boxes
-from maskwright.evaluation.saliency import count_saliency, join_counts, saliency_scores
+from maskwright.evaluation.saliency import count_saliency, foreground_iou, join_counts, saliency_scores
 from maskwright.vocabulary import Vocabulary
 
 Truth = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]  # the foreground, and boxes (n, 4)
@@ -65,9 +66,11 @@ def row(found: Iterator[tuple[Discovery, Truth]]) -> str:
     for discovery, (mask, boxes) in found:
         counts.append(count_saliency(discovery.probability, mask))
         hits.append(is_hit(discovery.box, boxes))
-    scores = saliency_scores(join_counts(counts))
-    figures = (scores.iou, scores.accuracy, scores.mae, scores.max_f_tokencut, scores.max_f_selfmask, corloc(hits))
-    return " | ".join(f"{100 * figure:.1f}" for figure in figures)
+    joined = join_counts(counts)
+    scores, ious = saliency_scores(joined), foreground_iou(joined)
+    low, high = interval(draw_weights(len(ious)) @ ious / len(ious))
+    figures = (scores.accuracy, scores.mae, scores.max_f_tokencut, scores.max_f_selfmask, corloc(hits))
+    return f"{100 * scores.iou:.1f} [{100 * low:.1f}, {100 * high:.1f}] | " + " | ".join(f"{100 * figure:.1f}" for figure in figures)
 
 
 def table(backbone: UNetBackbone, rows: dict[str, tuple[str, dict[str, Any]]], data: Path | None, limit: int) -> None:

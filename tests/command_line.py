@@ -1,5 +1,6 @@
 """Runs commands in the test's own process, on the bundled model, which is loaded once."""
 
+import json
 import logging
 import os
 import sys
@@ -35,11 +36,36 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[No
     logger.handlers[:], logger.propagate = handlers, propagate
 
 
+@pytest.fixture
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has to come before a model is loaded."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(loading, "load_backbone", refuse)
+
+
 def run(*args: str | Path, code: int = 0, stdin: bytes | None = None) -> Any:
     """What a command wrote, after a check of its exit code."""
     result = CliRunner().invoke(app, [str(arg) for arg in args], input=stdin)
     assert result.exit_code == code, (result.stdout, result.stderr, result.exception)
     return result
+
+
+def refused(*args: str | Path, model_line: bool = False) -> str:
+    """The one line that a command fails with."""
+    result = run(*args, code=1)
+    assert result.stdout == ""
+    *others, line = result.stderr.splitlines()
+    assert len(others) == model_line and line.startswith("error: ")
+    assert "unexpected" not in line and len(line) < 400
+    return line
+
+
+def documents(result: Any) -> list[dict[str, Any]]:
+    """The JSON objects that a command wrote, one a line."""
+    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def scene(path: Path, seed: int = 0, *, side: int = 64) -> Path:

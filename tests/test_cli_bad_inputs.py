@@ -8,30 +8,9 @@ import pytest
 from huggingface_hub import constants
 from PIL import Image
 
-from maskwright.backbones import loading
-from tests.command_line import outputs, run, scene, surroundings, three
+from tests.command_line import no_model, outputs, refused, run, scene, surroundings, three
 
-__all__ = ["surroundings"]  # a fixture of every test here
-
-
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has to come before a model is loaded."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(loading, "load_backbone", refuse)
-
-
-def refused(*args: str | Path, model_line: bool = False) -> str:
-    """The one line that a command fails with."""
-    result = run(*args, code=1)
-    assert result.stdout == ""
-    *others, line = result.stderr.splitlines()
-    assert len(others) == model_line and line.startswith("error: ")
-    assert "unexpected" not in line and len(line) < 400
-    return line
+__all__ = ["no_model", "surroundings"]  # fixtures, the second of every test here
 
 
 def bomb(path: Path) -> Path:

@@ -1,18 +1,16 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from maskwright.backbones import loading
 from maskwright.datasets.scenes import load_words
 from maskwright.methods import DISCOVERY_METHODS
-from tests.command_line import load_once, outputs, run, scene, surroundings
+from tests.command_line import documents, load_once, no_model, outputs, refused, run, scene, surroundings
 
-__all__ = ["surroundings"]  # a fixture of every test here
+__all__ = ["no_model", "surroundings"]  # fixtures, the second of every test here
 
 ENDINGS = (".mask.png", ".overlay.png", ".json")
 FAST = ["--method", "daam", "--set", "timesteps=100"]
@@ -21,29 +19,6 @@ FAST = ["--method", "daam", "--set", "timesteps=100"]
 def three(*names: str) -> list[str]:
     """The files that pictures of these names give."""
     return sorted(f"{name}{ending}" for name in names for ending in ENDINGS)
-
-
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has to come before a model is loaded."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(loading, "load_backbone", refuse)
-
-
-def refused(*args: str | Path) -> str:
-    """The one line that a command fails with."""
-    result = run("discover", *args, code=1)
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ") and "unexpected" not in line
-    return line
-
-
-def documents(result: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_the_choices_are_those_of_the_modules_that_use_them() -> None:
@@ -171,16 +146,16 @@ def test_resume_keeps_what_was_asked_for_in_the_same_way() -> None:
     ],
 )
 def test_options_that_cannot_be_used(options: list[str], message: str) -> None:
-    assert message in refused(scene(Path("a.png")), *options)
+    assert message in refused("discover", scene(Path("a.png")), *options)
 
 
 @pytest.mark.usefixtures("no_model")
 def test_pictures_that_cannot_be_used() -> None:
     Path("empty").mkdir()
     Path("text.jpg").write_text("hello")
-    assert "'missing.jpg' does not exist" in refused("missing.jpg")
-    assert "the folder 'empty' holds no pictures" in refused("empty")
-    assert "is not a picture that can be read" in refused("text.jpg")
+    assert "'missing.jpg' does not exist" in refused("discover", "missing.jpg")
+    assert "the folder 'empty' holds no pictures" in refused("discover", "empty")
+    assert "is not a picture that can be read" in refused("discover", "text.jpg")
 
 
 def test_own_outputs_are_no_pictures() -> None:

@@ -7,39 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskwright.backbones import loading
 from maskwright.cli.settings import parse_settings
 from maskwright.errors import SettingsError
 from maskwright.methods import ALL_METHODS, METHODS, REGION_METHODS
 from maskwright.segmentation import Segmentation
-from tests.command_line import outputs, run, scene, surroundings, three
+from tests.command_line import documents, no_model, outputs, refused, run, scene, surroundings, three
 
-__all__ = ["surroundings"]  # a fixture of every test here
+__all__ = ["no_model", "surroundings"]  # fixtures, the second of every test here
 
 FAST = ["--method", "diffcut", "--set", "timesteps=100"]
-
-
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has to come before a model is loaded."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(loading, "load_backbone", refuse)
-
-
-def refused(*args: str | Path) -> str:
-    """The one line that a command fails with."""
-    result = run("regions", *args, code=1)
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ") and "unexpected" not in line
-    return line
-
-
-def documents(result: Any) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in result.stdout.splitlines()]
 
 
 def test_the_choices_are_those_of_the_modules_that_use_them() -> None:
@@ -166,16 +142,16 @@ def test_resume_keeps_what_was_asked_for_in_the_same_way() -> None:
     ],
 )
 def test_options_that_cannot_be_used(options: list[str], message: str) -> None:
-    assert message in refused(scene(Path("a.png")), *(FAST if "least=1" in options else ()), *options)
+    assert message in refused("regions", scene(Path("a.png")), *(FAST if "least=1" in options else ()), *options)
 
 
 @pytest.mark.usefixtures("no_model")
 def test_pictures_that_cannot_be_used() -> None:
     Path("empty").mkdir()
     Path("text.jpg").write_text("hello")
-    assert "'missing.jpg' does not exist" in refused("missing.jpg")
-    assert "the folder 'empty' holds no pictures" in refused("empty")
-    assert "is not a picture that can be read" in refused("text.jpg")
+    assert "'missing.jpg' does not exist" in refused("regions", "missing.jpg")
+    assert "the folder 'empty' holds no pictures" in refused("regions", "empty")
+    assert "is not a picture that can be read" in refused("regions", "text.jpg")
 
 
 def test_own_outputs_are_no_pictures() -> None:

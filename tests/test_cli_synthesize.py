@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from maskwright.backbones import loading
-from tests.command_line import COMMAND, ENVIRONMENT, outputs, run, surroundings
+from tests.command_line import COMMAND, ENVIRONMENT, no_model, outputs, run, surroundings
 
-__all__ = ["surroundings"]  # a fixture of every test here
+__all__ = ["no_model", "surroundings"]  # fixtures, the second of every test here
 
 WORDS = "dog, cat, red apple, whale|fish"
 OWN = {"README.md", "annotations.json", "images", "masks", "pairs.jsonl", "preview.png", "synthesis.json"}
@@ -185,16 +185,6 @@ def test_nothing_kept_is_an_error_and_something_missing_a_note() -> None:
     kept = len(outputs(Path("some/images")))
     assert 0 < kept < 8
     assert result.stderr.startswith(f"note: no attempt at {8 - kept} of 8 pairs passed")
-
-
-@pytest.fixture
-def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error has to come before a model is loaded."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a model was loaded")
-
-    monkeypatch.setattr(loading, "load_backbone", refuse)
 
 
 @pytest.mark.usefixtures("no_model")

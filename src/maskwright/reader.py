@@ -11,7 +11,7 @@ from maskwright.backbones.contract import Backbone
 from maskwright.backbones.loading import load_backbone
 from maskwright.errors import ImageError, SettingsError
 from maskwright.images import ImageLike, Picture, Size, resize, to_tensor, working_size
-from maskwright.methods import Methods, make_method
+from maskwright.methods import Methods, suited_method
 from maskwright.record import Record
 from maskwright.refine import REFINERS, Refiner, make_refiner
 from maskwright.versions import package_versions
@@ -53,21 +53,8 @@ class Reader:
         self.batch = self._choose_batch() if batch == "auto" else batch
 
     def make_method(self, method: Any, settings: Mapping[str, Any] | None, *, among: Methods) -> Any:
-        """A method with the settings that suit this model, and a user's own over them.
-
-        Args:
-            method: its name, or a settings object, which stays as it is.
-            settings: by name of setting.
-            among: the kind of method that is wanted.
-
-        Raises:
-            SettingsError: an unknown method or setting, or settings beside an object.
-        """
-        if isinstance(method, str):
-            return make_method(method, {**self.backbone.info.methods.get(method, {}), **(settings or {})}, among=among)
-        if settings:
-            raise SettingsError("settings go into the method object itself when one is given")
-        return method
+        """`suited_method` for this model."""
+        return suited_method(method, settings, suited=self.backbone.info.methods, among=among)
 
     def batches(self, images: Iterable[ImageLike], key: Callable[[Picture], Hashable]) -> Iterator[list[Picture]]:
         """Opens pictures one after the other and puts neighbours together, at most `batch` of them.

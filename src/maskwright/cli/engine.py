@@ -91,12 +91,10 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Engine(ModelOptions):
-    """The options of a text-driven method.
+class HelpedOptions(ModelOptions):
+    """Options of commands whose text-driven methods a category filter and a captioner may help.
 
     Attributes:
-        prompting, tile: as for `Segmenter`.
-        background: threshold, word, "none" or "auto".
         category_filter: "none", "clip" or "clip+caption".
         caption: whether prompts are continued with a caption.
         clip, blip: folders or hub ids, "" for the usual ones.
@@ -105,12 +103,6 @@ class Engine(ModelOptions):
         SettingsError: as above, or two options that do not go together.
     """
 
-    methods: ClassVar[Methods] = METHODS
-
-    method: str = "diffsegmenter"
-    prompting: str | None = None
-    background: float | str = "auto"
-    tile: str = "none"
     category_filter: str = "none"
     caption: bool = False
     clip: str = ""
@@ -118,13 +110,53 @@ class Engine(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose("prompting", self.prompting, PROMPTINGS)
-        choose("tile", self.tile, TILINGS)
         choose("filter", self.category_filter, FILTERS)
         if self.clip and self.category_filter == "none":
             raise SettingsError("--clip names the model of a filter: add --filter clip or --filter clip+caption")
-        if self.blip and not (self.caption or self.category_filter == "clip+caption"):
+        if self.blip and not self._captions:
             raise SettingsError("--blip names the model that writes captions: add --caption or --filter clip+caption")
+
+    @property
+    def _captions(self) -> bool:
+        return self.caption or self.category_filter == "clip+caption"
+
+    def load_helpers(self, backbone: "Backbone") -> dict[str, Any]:
+        """Options of `Segmenter`: the filter and the captioner, where they are wanted."""
+        from maskwright.text.captioning import Captioner
+        from maskwright.text.filtering import CategoryFilter
+
+        place: dict[str, Any] = {"device": str(backbone.device), "offline": self.offline}
+        captioner = Captioner.from_pretrained(self.blip or None, **place) if self._captions else None
+        helpers: dict[str, Any] = {"captioner": captioner} if self.caption else {}
+        if self.category_filter != "none":
+            mode = cast(Literal["clip", "clip+caption"], self.category_filter)
+            helpers["category_filter"] = CategoryFilter.from_pretrained(mode, clip=self.clip or None, captioner=captioner, **place)
+        return helpers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine(HelpedOptions):
+    """The options of a text-driven method.
+
+    Attributes:
+        prompting, tile: as for `Segmenter`.
+        background: threshold, word, "none" or "auto".
+
+    Raises:
+        SettingsError: as above.
+    """
+
+    methods: ClassVar[Methods] = METHODS
+
+    method: str = "diffsegmenter"
+    prompting: str | None = None
+    background: float | str = "auto"
+    tile: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("prompting", self.prompting, PROMPTINGS)
+        choose("tile", self.tile, TILINGS)
 
     def load(self) -> "Segmenter":
         """Checks what needs torch to be checked, then loads the models.
@@ -146,20 +178,10 @@ class Engine(ModelOptions):
 
     def _add_helpers(self, segmenter: "Segmenter") -> None:
         """Loads filter and captioner; last, because only now the method's prompting is known."""
-        from maskwright.text.captioning import Captioner
-        from maskwright.text.filtering import CategoryFilter
-
         if self.caption and segmenter.method.prompting == "joint":
             raise SettingsError("--caption continues the prompt of each label, but this prompts jointly: add --prompting shared")
-        place: dict[str, Any] = {"device": str(segmenter.backbone.device), "offline": self.offline}
-        if self.caption or self.category_filter == "clip+caption":
-            captioner = Captioner.from_pretrained(self.blip or None, **place)
-            segmenter.captioner = captioner if self.caption else None
-        else:
-            captioner = None
-        if self.category_filter != "none":
-            mode = cast(Literal["clip", "clip+caption"], self.category_filter)
-            segmenter.category_filter = CategoryFilter.from_pretrained(mode, clip=self.clip or None, captioner=captioner, **place)
+        for name, helper in self.load_helpers(segmenter.backbone).items():
+            setattr(segmenter, name, helper)
 
 
 def describe(segmenter: "Segmenter") -> str:

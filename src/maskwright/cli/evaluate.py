@@ -5,13 +5,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from maskwright.cli import options
 from maskwright.cli.choices import read_choices
-from maskwright.cli.engine import FILTERS, ModelOptions, choose, describe_model
+from maskwright.cli.engine import HelpedOptions, describe_model
 from maskwright.cli.environment import prepare
 from maskwright.cli.guard import FAILED, INTERRUPTED, guarded, say
 from maskwright.cli.labels import read_labels
@@ -21,7 +21,6 @@ from maskwright.errors import SettingsError
 from maskwright.methods import ALL_METHODS, METHODS, Methods
 
 if TYPE_CHECKING:
-    from maskwright.backbones.contract import Backbone
     from maskwright.evaluation.crews import Choice
     from maskwright.evaluation.protocol import Protocol
     from maskwright.evaluation.run_folder import RunFolder
@@ -32,49 +31,12 @@ FEW = 4  # methods up to which every metric is printed
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions(ModelOptions):
-    """The options of a model that all kinds of methods read, and of what helps the text-driven ones.
-
-    Attributes:
-        category_filter, caption, clip, blip: as for `Engine`.
-
-    Raises:
-        SettingsError: a value that cannot be used, or two options that do not go together.
-    """
+class EvaluationOptions(HelpedOptions):
+    """The options of a model that all kinds of methods read."""
 
     methods: ClassVar[Methods] = ALL_METHODS
 
     method: str = "diffsegmenter"
-    category_filter: str = "none"
-    caption: bool = False
-    clip: str = ""
-    blip: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuses what cannot be used."""
-        super().__post_init__()
-        choose("filter", self.category_filter, FILTERS)
-        if self.clip and self.category_filter == "none":
-            raise SettingsError("--clip names the model of a filter: add --filter clip or --filter clip+caption")
-        if self.blip and not self._captions:
-            raise SettingsError("--blip names the model that writes captions: add --caption or --filter clip+caption")
-
-    @property
-    def _captions(self) -> bool:
-        return self.caption or self.category_filter == "clip+caption"
-
-    def load_helpers(self, backbone: "Backbone") -> dict[str, Any]:
-        """Options of `Segmenter`: the filter and the captioner, where they are wanted."""
-        from maskwright.text.captioning import Captioner
-        from maskwright.text.filtering import CategoryFilter
-
-        place: dict[str, Any] = {"device": str(backbone.device), "offline": self.offline}
-        captioner = Captioner.from_pretrained(self.blip or None, **place) if self._captions else None
-        helpers: dict[str, Any] = {"captioner": captioner} if self.caption else {}
-        if self.category_filter != "none":
-            mode = cast(Literal["clip", "clip+caption"], self.category_filter)
-            helpers["category_filter"] = CategoryFilter.from_pretrained(mode, clip=self.clip or None, captioner=captioner, **place)
-        return helpers
 
 
 @guarded

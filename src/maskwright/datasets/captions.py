@@ -1,5 +1,6 @@
 """Sentences for the bundled scenes: templates, articles, synonyms, and captions that leave something out."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,8 +24,10 @@ TEMPLATE_WORDS = "a an the one of on and with there is in other background photo
 
 
 def with_article(noun: str) -> str:
-    """"owl" to "an owl"."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+    """The article before a noun: "an owl", "a unicorn"; by spelling, so "hour" is known and rarer words are not."""
+    word = noun.lower()
+    vowel = word[:1] in set("aeiou") and not re.match(r"uni|use|eu|ufo|one\b|ukulele|uk\b", word)
+    return f"{'an' if vowel or re.match(r'hour|honest|heir|honou?r', word) else 'a'} {noun}"
 
 
 def _name(names: Sequence[str], rng: np.random.Generator) -> str:

@@ -17,9 +17,10 @@ from maskwright.discovery.pairs import MOST_LABELS, Drawn, Pair
 from maskwright.discovery.prompts import Prompts, few, unknown_words
 from maskwright.discovery.seeds import pair_seed
 from maskwright.errors import SettingsError, VocabularyError
-from maskwright.methods import DISCOVERY_METHODS, make_method
+from maskwright.methods import DISCOVERY_METHODS, suited_method
 from maskwright.reader import BATCH_ON_GPU
 from maskwright.readings.running import RunningReading
+from maskwright.record import plain
 from maskwright.text.prompts import prompt_keys
 from maskwright.vocabulary import Vocabulary
 
@@ -98,11 +99,7 @@ class Synthesizer:
         if strange := unknown_words(prompts, backbone.info.words):
             log.warning("%s does not know %s. %s", backbone.info.name, few(strange), backbone.info.advice)
         self.settings = settings or SynthesisSettings.suited(backbone.info.synthesis)
-        if isinstance(method, str):
-            suited = backbone.info.methods.get(method, {})
-            method = make_method(method, {**suited, **(method_settings or {})}, among=DISCOVERY_METHODS)
-        elif method_settings:
-            raise SettingsError("settings go into the method object itself when one is given")
+        method = suited_method(method, method_settings, suited=backbone.info.methods, among=DISCOVERY_METHODS)
         if batch != "auto" and batch < 1:
             raise SettingsError(f"batch must be at least 1 or 'auto', not {batch}")
         self.method = method
@@ -119,7 +116,7 @@ class Synthesizer:
         masks, filters, _ = drawing.pop("masks"), drawing.pop("filters"), drawing.pop("attempts")  # more attempts add, and change nothing
         return {
             "model": info.source, "revision": info.revision or None, "method": self.method.name,
-            "settings": _plain(dataclasses.asdict(self.method)), **_plain(drawing), "masks": _plain(masks), "filters": filters,
+            "settings": plain(dataclasses.asdict(self.method)), **plain(drawing), "masks": plain(masks), "filters": filters,
             "prompts": dict(self.prompts.settings()), "seed": self.seed, "batch": self.batch,
             "device": backbone.device.type, "dtype": str(backbone.dtype).removeprefix("torch."),
         }  # fmt: skip
@@ -203,12 +200,3 @@ def refuse_many(vocabulary: Vocabulary) -> None:
     """
     if (count := len(vocabulary.foreground)) > MOST_LABELS:
         raise VocabularyError(f"{count} labels: a mask of 8 bits holds at most {MOST_LABELS}; split them over several data sets")
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as JSON reads them back: tuples as lists."""
-    return {key: _listed(value) for key, value in values.items()}
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

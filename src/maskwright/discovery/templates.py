@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskwright.datasets.captions import with_article
 from maskwright.errors import SettingsError
 from maskwright.text.prompts import find_labels
 from maskwright.text.wording import LABELS
@@ -83,13 +84,6 @@ def fill(template: str, names: Sequence[str]) -> str:
     head = template[: before.start(1)]
     first = first[0].upper() + first[1:] if before[1][0].isupper() else first
     return head + join([first, *others]) + template[template.index(LABELS) + len(LABELS) :]
-
-
-def with_article(name: str) -> str:
-    """The article before a name: "an owl", "a unicorn"; by spelling, so "hour" is known and rarer words are not."""
-    word = name.lower()
-    vowel = word[:1] in set("aeiou") and not re.match(r"uni|use|eu|ufo|one\b|ukulele|uk\b", word)
-    return f"{'an' if vowel or re.match(r'hour|honest|heir|honou?r', word) else 'a'} {name}"
 
 
 def join(names: Sequence[str]) -> str:

@@ -1,7 +1,6 @@
 """How the files of a data set are written: whole or not at all, and with errors that say what to do."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from maskwright.discovery.pairs import IGNORE
-from maskwright.errors import OutputError
+from maskwright.exports import files
 from maskwright.exports.files import replacing
 from maskwright.exports.palette import palette
 
@@ -30,11 +29,6 @@ def mask_picture(mask: npt.NDArray[np.uint8]) -> Image.Image:
     return picture
 
 
-@contextmanager
-def explained(folder: Path) -> Iterator[None]:
+def explained(folder: Path) -> AbstractContextManager[None]:
     """Turns what the system says about a failed write into one line."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"cannot write into {str(folder)!r} ({reason}): free it, or choose another folder with --out") from error
+    return files.explained(folder, "choose another folder with --out")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from maskwright.datasets.scene_set import SIZE
 from maskwright.datasets.scenes import Scene, benchmark, load_words
 from maskwright.errors import SettingsError
 from maskwright.evaluation.confusion import Counts, class_iou, count_pixels, mean_iou, pixel_accuracy
@@ -16,7 +17,6 @@ from maskwright.segmentation import Segmentation
 from maskwright.segmenter import Segmenter
 from maskwright.vocabulary import Vocabulary
 
-SIZE = 200  # scenes of the whole benchmark
 ASK: dict[str, str] = {
     "caption": "each picture is asked for the words that are in it",
     "all": "each picture is asked for all words",

@@ -57,7 +57,7 @@ def write_files(folder: str | Path, stem: str, contents: Mapping[str, Callable[[
         raise OutputError(f"{stem!r} cannot name a file: give a stem without folders, and name the folder separately")
     folder = Path(folder)
     paths = {folder / f"{stem}{ending}": write for ending, write in contents.items()}
-    with _explained(folder):
+    with explained(folder, "choose another output folder"):
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:  # leaves in reverse order: the last file, first in, is put in place last
             for path, write in reversed(paths.items()):
@@ -79,9 +79,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def explained(folder: Path, otherwise: str) -> Iterator[None]:
+    """Turns what the system says about a failed write into one line, with what to do instead."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"cannot write into {str(folder)!r} ({reason}): free it, or choose another output folder") from error
+        raise OutputError(f"cannot write into {str(folder)!r} ({reason}): free it, or {otherwise}") from error

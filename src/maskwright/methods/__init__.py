@@ -48,6 +48,27 @@ def make_method(name: str, settings: Mapping[str, Any] | None = None, *, among: 
     return kind(**{key: _as_tuples(value) for key, value in settings.items()})
 
 
+def suited_method(
+    method: Any, settings: Mapping[str, Any] | None, *, suited: Mapping[str, Mapping[str, Any]], among: Methods
+) -> Any:
+    """A method with the settings that suit a model, and a user's own over them.
+
+    Args:
+        method: its name, or a settings object, which stays as it is.
+        settings: by name of setting.
+        suited: the model's (`ModelInfo.methods`), by name of method.
+        among: the kind of method that is wanted.
+
+    Raises:
+        SettingsError: an unknown method or setting, or settings beside an object.
+    """
+    if isinstance(method, str):
+        return make_method(method, {**suited.get(method, {}), **(settings or {})}, among=among)
+    if settings:
+        raise SettingsError("settings go into the method object itself when one is given")
+    return method
+
+
 def _as_tuples(value: Any) -> Any:
     """Lists, as data files hold them, to tuples, as frozen settings want them."""
     return tuple(_as_tuples(item) for item in value) if isinstance(value, list | tuple) else value

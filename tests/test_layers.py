@@ -15,7 +15,8 @@ FLOORS = (
     ("text",),
     ("methods",),
     ("passes", "rejection", "tiled", "reader", "segmenter", "grouping"),
-    ("discovery", "evaluation"),
+    ("discovery", "evaluation", "training", "decoders", "students"),
+    ("serve",),
     ("cli",),
     ("__init__", "__main__"),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from maskwright.backbones.sampling import sample
 from maskwright.backbones.text_tower import TextTower
 from maskwright.errors import ModelError, SettingsError
 from maskwright.readings.attention import CrossLayer, SelfLayer
-from maskwright.readings.probe import Probe
+from maskwright.readings.probe import Kind, Probe, Selection
 from maskwright.readings.reading import Reading
 from maskwright.readings.recorder import Recorder, Recording, split_heads
 from maskwright.readings.sites import Site, choose, unet_sites
@@ -128,10 +128,11 @@ class UNetBackbone:
     ) -> tuple[Tensor | None, Reading]:
         cross = choose(self.sites, "cross", probe.cross)
         selves = choose(self.sites, "self", probe.self_attention)
-        others = choose(self.sites, "feature", probe.features) + choose(self.sites, "output", probe.outputs)
+        asked: tuple[tuple[Kind, Selection], ...] = (("feature", probe.features), ("output", probe.outputs), ("level", probe.levels))
+        others = tuple(site for kind, selection in asked for site in choose(self.sites, kind, selection))
         fold = probe.self_mode == "fold"
         if not (cross or selves or others):
-            raise SettingsError("this probe asks for nothing: choose cross-attention, self-attention, features or outputs")
+            raise SettingsError("this probe asks for nothing: choose cross-attention, self-attention, features, outputs or levels")
         recorder = Recorder(
             self.unet, kept=cross + others + (() if fold else selves), folded=selves if fold else (),
             rows_per_picture=probe.repeats, stop=stop,
@@ -160,7 +161,7 @@ class UNetBackbone:
         return Reading(
             probe=probe, latent_size=size, pictures=pictures, cross_layers=tuple(cross_layers), self_layers=tuple(self_layers),
             folded={factor: (total.div_(layers), grids[factor], layers) for factor, (total, layers) in seen.folded.items()},
-            features=averaged(seen.features), outputs=averaged(outputs), sites=sites,
+            features=averaged(seen.features), outputs=averaged(outputs), levels=averaged(seen.levels), sites=sites,
         )  # fmt: skip
 
     def generate(

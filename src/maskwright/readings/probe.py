@@ -6,7 +6,7 @@ from typing import Literal
 from maskwright.errors import SettingsError
 
 Stage = Literal["down", "mid", "up"]
-Kind = Literal["self", "cross", "feature", "output"]
+Kind = Literal["self", "cross", "feature", "output", "level"]
 STAGES: tuple[Stage, ...] = ("down", "mid", "up")
 
 
@@ -42,6 +42,7 @@ class Probe:
             mean attention matrix over heads, layers and samples at each grid, accumulated while the layers run.
         features: decoder layers whose input (after skip concatenation) is kept.
         outputs: self-attention layers whose output is kept.
+        levels: decoder levels of which is kept what they hand on, before their upsampler; the last one: before the output layers.
     """
 
     timesteps: tuple[int, ...] = (100,)
@@ -52,6 +53,7 @@ class Probe:
     self_mode: Literal["keep", "fold"] = "fold"
     features: Selection = None
     outputs: Selection = None
+    levels: Selection = None
 
     def __post_init__(self) -> None:
         """Refuses what no model could read."""
@@ -83,7 +85,7 @@ class Probe:
         return replace(
             self, cross=_either(self.cross, other.cross), self_attention=_either(self.self_attention, other.self_attention),
             self_mode="keep" if "keep" in modes else "fold", features=_either(self.features, other.features),
-            outputs=_either(self.outputs, other.outputs),
+            outputs=_either(self.outputs, other.outputs), levels=_either(self.levels, other.levels),
         )  # fmt: skip
 
 

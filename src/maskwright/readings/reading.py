@@ -24,6 +24,7 @@ class Reading:
         folded: by factor the mean self-attention (pictures, tokens, tokens) float32, its grid, and how many layers are in it.
         features: by site name (pictures, channels, h, w) float32, averaged over timesteps and samples.
         outputs: likewise, of self-attention layers.
+        levels: likewise, of decoder levels.
         sites: the layers that were read, so that a method finds its own among those of others.
     """
 
@@ -35,6 +36,7 @@ class Reading:
     folded: Mapping[int, tuple[Tensor, tuple[int, int], int]] = field(default_factory=dict)
     features: Mapping[str, Tensor] = field(default_factory=dict)
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    levels: Mapping[str, Tensor] = field(default_factory=dict)
     sites: tuple[Site, ...] = ()
 
     @property
@@ -83,6 +85,10 @@ class Reading:
         """The selected self-attention outputs of those that were kept, in running order: (pictures, channels, h, w) float32."""
         return {name: self.outputs[name] for name in self._names("output", selection)}
 
+    def levels_of(self, selection: Selection) -> dict[str, Tensor]:
+        """What the selected decoder levels of those that were kept hand on, coarsest first: (pictures, channels, h, w) float32."""
+        return {name: self.levels[name] for name in self._names("level", selection)}
+
     def _names(self, kind: Kind, selection: Selection) -> tuple[str, ...]:
         return tuple(site.name for site in choose(self.sites, kind, selection))
 
@@ -100,11 +106,12 @@ class Reading:
         folded = {factor: (mean[one], grid, count) for factor, (mean, grid, count) in self.folded.items()}
         features = {name: values[one] for name, values in self.features.items()}
         outputs = {name: values[one] for name, values in self.outputs.items()}
-        return Reading(self.probe, self.latent_size, 1, cross, selves, folded, features, outputs, self.sites)
+        levels = {name: values[one] for name, values in self.levels.items()}
+        return Reading(self.probe, self.latent_size, 1, cross, selves, folded, features, outputs, levels, self.sites)
 
     def bytes(self) -> int:
         """Memory that the reading's tensors hold."""
         tensors = [layer.query for layer in self.cross_layers]
         tensors += [tensor for layer in self.self_layers for tensor in (layer.query, layer.key)]
-        tensors += [mean for mean, _, _ in self.folded.values()] + [*self.features.values(), *self.outputs.values()]
+        tensors += [mean for mean, _, _ in self.folded.values()] + [*self.features.values(), *self.outputs.values(), *self.levels.values()]
         return sum(tensor.nbytes for tensor in tensors)

@@ -32,6 +32,7 @@ class Recording:
         grids: (h, w) of each attention site.
         features: (rows, channels, h, w).
         outputs: (rows, tokens, channels) of self-attention layers.
+        levels: (rows, channels, h, w) that decoder levels hand on.
         folded: by factor, the sum over folded layers of the mean attention over heads, (rows, tokens, tokens) float32,
             and the number of layers in it.
     """
@@ -41,6 +42,7 @@ class Recording:
     grids: dict[str, tuple[int, int]] = field(default_factory=dict)
     features: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
+    levels: dict[str, Tensor] = field(default_factory=dict)
     folded: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
 
 
@@ -52,7 +54,7 @@ class Recorder:
 
     Args:
         unet: the network.
-        kept: attention, feature and output sites to keep.
+        kept: attention, feature, output and level sites to keep.
         folded: self-attention sites to fold.
         rows_per_picture: so many consecutive rows are samples of one picture; folding averages them.
         stop: leave the network after the last site (its output is then not computed).
@@ -98,7 +100,10 @@ class Recorder:
         handles: list[Any] = []
         processors: list[tuple[Any, Any]] = []
         try:
-            keep = {"feature": self._keep_feature, "output": self._keep_output, "self": self._keep_attention, "cross": self._keep_attention}
+            keep = {
+                "feature": self._keep_input, "level": self._keep_input, "output": self._keep_output, "self": self._keep_attention,
+                "cross": self._keep_attention,
+            }  # fmt: skip
             for site in self.kept:
                 handles += keep[site.kind](site)
             for site in self.folded:
@@ -122,9 +127,12 @@ class Recorder:
 
         return self.unet.get_submodule(site.grid_path).register_forward_pre_hook(note, with_kwargs=True)
 
-    def _keep_feature(self, site: Site) -> list[Any]:
+    def _keep_input(self, site: Site) -> list[Any]:
+        """What a module gets: a decoder layer, or for a level whatever takes what it hands on."""
+        held, name = (self.recording.features, "input_tensor") if site.kind == "feature" else (self.recording.levels, "hidden_states")
+
         def note(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-            self.recording.features[site.name] = inputs[0] if inputs else named["input_tensor"]
+            held[site.name] = inputs[0] if inputs else named[name]
             self._done(site)
 
         return [self.unet.get_submodule(site.path).register_forward_pre_hook(note, with_kwargs=True)]

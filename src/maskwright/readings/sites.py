@@ -1,4 +1,4 @@
-"""Where a U-Net can be read: its attention layers and decoder inputs, in the order in which they run."""
+"""Where a U-Net can be read: its attention layers, decoder inputs and decoder levels, in the order in which they run."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,8 @@ class Site:
 
     Attributes:
         name: stable name, e.g. "up.3.1.cross": stage, block, position in the block, kind.
-        kind: "self", "cross", "feature" (the input of a decoder layer, skip connection included) or "output" (of a self-attention layer).
+        kind: "self", "cross", "feature" (the input of a decoder layer, skip connection included), "output" (of a self-attention layer)
+            or "level" (what a decoder level hands on: the input of its upsampler, of the last one that of the output layers).
         stage: part of the U-Net.
         factor: latent side / side of this layer's grid.
         path: the module's path inside the U-Net.
@@ -47,6 +48,11 @@ def _attention_sites(block: nn.Module, position: int, stage: Stage, label: str, 
     return found
 
 
+def _level_site(number: int, factor: int, taker: str) -> Site:
+    """What a decoder level hands on, read where the module that takes it begins."""
+    return Site(f"up.{number}.level", "level", "up", factor, taker, taker)
+
+
 def unet_sites(unet: nn.Module) -> tuple[Site, ...]:
     """All sites of a UNet2DConditionModel in running order.
 
@@ -73,7 +79,10 @@ def unet_sites(unet: nn.Module) -> tuple[Site, ...]:
             sites.append(Site(f"up.{number}.{position}.input", "feature", "up", factor, entrance, entrance))
             sites += _attention_sites(block, position, "up", f"up.{number}", path, factor)
         if getattr(block, "upsamplers", None):
+            sites.append(_level_site(number, factor, f"{path}.upsamplers.0"))
             factor //= 2
+    exit_path = "conv_norm_out" if getattr(unet, "conv_norm_out", None) is not None else "conv_out"
+    sites.append(_level_site(len(unet.up_blocks) - 1, factor, exit_path))  # type: ignore[arg-type]
     return tuple(sites)
 
 

@@ -18,6 +18,7 @@ from maskwright.cli.reproduce import reproduce
 from maskwright.cli.scenes import benchmark_scenes
 from maskwright.cli.segment import segment
 from maskwright.cli.synthesize import synthesize
+from maskwright.cli.train import train
 
 app = typer.Typer(
     name="maskwright", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -27,6 +28,7 @@ app.command()(segment)
 app.command()(regions)
 app.command()(discover)
 app.command()(synthesize)
+app.command()(train)
 app.add_typer(models, name="models")
 app.command()(evaluate)
 app.command()(report)

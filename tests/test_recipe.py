@@ -11,62 +11,180 @@ import torch
 from safetensors.torch import load_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def tiny_words(tmp_path_factory):
+    """A word list of two glyph-less objects at 32 pixels."""
+    from PIL import Image, ImageDraw
+
+    folder = tmp_path_factory.mktemp("words")
+    for name, colour in (("ball", (220, 40, 30, 255)), ("box", (40, 60, 200, 255))):
+        picture = Image.new("RGBA", (40, 40))
+        ImageDraw.Draw(picture).ellipse((2, 2, 38, 38), fill=colour)
+        picture.save(folder / f"{name}.png")
+    path = folder / "toys.toml"
+    path.write_text(
+        'side = 32\nmost = 2\n[style]\ncaptions = "rich"\nnoise = 0.02\n[objects]\n"red ball" = { picture = "ball.png" }\n'
+        'box = { picture = "box.png", synonyms = ["crate"] }\n[grounds]\ngrass = {}\ntable = { draw = "tiles" }\n'
+    )
+    return path
+
+
+@pytest.fixture
+def make_trainer(tiny_words, tmp_path):
+    """Trainers on the tiny list in one folder, with an autoencoder of random weights."""
+    from maskwright_recipes.networks import Size, build_autoencoder
+    from maskwright_recipes.steps import open_set
+    from maskwright_recipes.text_to_image import Course, Trainer
+
+    scenes = open_set(tiny_words, tmp_path)
+    size = Size("tiny", (32, 32), text_width=16, text_layers=1, text_length=16, autoencoder=8, rate=1e-3, average=0.9, batch=2)
+    torch.manual_seed(1)
+    build_autoencoder(size).save_pretrained(tmp_path / "vae")
+
+    def make(out=tmp_path, *, samples=8, init=None, size=size):
+        return Trainer(out, scenes, size, Course(samples, 2, size.rate, size.average), device=CPU, init=init)
+
+    return make
+
+
+def feed(trainer):
+    from maskwright_recipes.streams import painted_batches
+
+    return painted_batches(trainer.scenes, trainer.first * 2, 2)
 
 
 def test_every_known_word_is_one_token_and_others_fall_back_to_pieces():
-    from recipes.tokenizer import build_tokenizer, known_words
+    from maskwright_recipes.tokenizer import build_tokenizer, knows
 
     tokenizer = build_tokenizer()
-    assert all(len(tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in known_words())
+    assert knows(tokenizer, "scenes") and not knows(tokenizer, "scenes-full")
     assert len(tokenizer("zebra", add_special_tokens=False).input_ids) > 1
     assert tokenizer.decode(tokenizer("a red apple", add_special_tokens=False).input_ids).strip() == "a red apple"
+    full = build_tokenizer("scenes-full", 40)
+    assert knows(full, "scenes-full") and len(full("the Statue of Liberty", add_special_tokens=False).input_ids) == 4
+
+
+def test_captions_of_the_full_set_fit_the_prompt():
+    from maskwright.datasets.scenes import open_scenes
+    from maskwright_recipes.networks import load_sizes
+    from maskwright_recipes.tokenizer import build_tokenizer
+
+    captions = [open_scenes("scenes-full").captions(seed, count=1)[0] for seed in range(500)]
+    longest = max(len(tokens) for tokens in build_tokenizer("scenes-full", 40)(captions).input_ids)
+    assert longest <= load_sizes()["full"].text_length
 
 
 def test_every_process_learns_the_same_tokenizer():
     """A network is bound to the numbers of its tokens: ties between merges must not depend on hash seeds or threads."""
-    code = "from recipes.tokenizer import *; print(learn_merges(known_words()))"
+    code = "from maskwright_recipes.tokenizer import *; print(learn_merges(known_words()))"
     printed = {
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": seed,
-                       "PYTHONPATH": f"src{os.pathsep}."}).stdout
+                       "PYTHONPATH": "src"}).stdout
         for seed in ("1", "2")
     }  # fmt: skip
     assert len(printed) == 1 and len(next(iter(printed))) > 1000
 
 
-def test_training_resumes_where_it_stopped_and_exports_a_pipeline(tmp_path):
+def test_a_stopped_training_goes_on_exactly_as_if_it_had_not_been_stopped(make_trainer, tmp_path):
+    whole = make_trainer()
+    whole.checkpoint = tmp_path / "whole"
+    whole.run(feed(whole))
+    stopped = make_trainer()
+    stopped.steps = 2  # two of four; the learning rate belongs to four
+    stopped.run(feed(stopped))
+    resumed = make_trainer()
+    assert (stopped.first, resumed.first) == (0, 2)
+    resumed.run(feed(resumed))
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, rtol=0, atol=0)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["samples"] for line in lines] == [8, 4, 8]
+
+
+def test_a_training_goes_on_from_the_average_alone(make_trainer):
+    begun = make_trainer()
+    begun.steps = 2
+    begun.run(feed(begun))
+    for file in begun.checkpoint.glob("training-*"):
+        file.unlink()
+    carried = make_trainer()
+    assert carried.first == carried.warm_from == 2
+    for name, tensor in carried.model.state_dict().items():
+        torch.testing.assert_close(tensor, carried.average.state_dict()[name], rtol=0, atol=0)
+    carried.run(feed(carried))
+    assert make_trainer().first == 4
+
+
+def test_a_checkpoint_is_small_files_and_replaces_the_one_before(tmp_path):
+    from maskwright.errors import SettingsError
+    from maskwright_recipes.checkpoints import load_checkpoint, save_checkpoint, shards
+
+    tensors = {f"layer {n}": torch.randn(100, 10) for n in range(7)}
+    assert [len(group) for group in shards(tensors, limit=12_000)] == [3, 3, 1]
+    assert load_checkpoint(tmp_path) is None
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step=step, samples=32 * step, average=tensors, training=tensors)
+    assert len(list(tmp_path.iterdir())) == 3
+    kept = load_checkpoint(tmp_path)
+    assert (kept.step, kept.samples) == (2, 64)
+    assert all(torch.equal(kept.training[name], tensor) for name, tensor in tensors.items())
+    assert all(torch.equal(kept.average[name], tensor.half().float()) for name, tensor in tensors.items())
+    next(tmp_path.glob("average-*")).unlink()
+    with pytest.raises(SettingsError, match="lacks average-0000002"):
+        load_checkpoint(tmp_path)
+
+
+def test_the_recipe_exports_a_pipeline_with_its_words(make_trainer, tiny_words, tmp_path):
     from diffusers import StableDiffusionPipeline
 
-    from recipes.autoencoder import train
-    from recipes.text_to_image import Trainer
+    from maskwright_recipes.export import export_checkpoint
+    from maskwright_recipes.sidecar import weights_digest, write_sidecar
 
-    cpu = torch.device("cpu")
-    train(tmp_path, steps=3, batch=2, side=32, device=cpu)
-
-    def trainer(samples):
-        return Trainer(tmp_path, samples=samples, batch=2, side=32, device=cpu, init=None, fast=False)
-
-    whole = trainer(8)
-    whole.checkpoint = tmp_path / "whole.pt"
-    whole.run()
-    stopped = trainer(8)
-    stopped.steps = 2
-    for_rate = stopped.run  # two of four steps; the learning rate belongs to four
-    for_rate()
-    resumed = trainer(8)
-    assert resumed.first == 2
+    trainer = make_trainer(samples=2)
+    trainer.run(feed(trainer))
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model", safety_checker=None)
-    assert pipeline.unet.config.cross_attention_dim == 128
-    image = pipeline("a dog on grass", num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images[0]
+    image = pipeline("a red ball on grass", num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images[0]
     assert image.shape == (32, 32, 3) and np.isfinite(image).all()
+    assert export_checkpoint(tmp_path, tmp_path / "again", trainer.size, 32) == 2
+    assert weights_digest(tmp_path / "again") == weights_digest(tmp_path / "model")
+    write_sidecar(tmp_path / "model", tiny_words)
+    sidecar = json.loads((tmp_path / "model" / "maskwright.json").read_text())
+    assert sidecar["objects"] == ["red ball", "box|crate"] and sidecar["methods"] == {} and "2 objects and 2 grounds" in sidecar["advice"]
+
+
+def test_a_larger_model_starts_from_a_smaller_one_as_far_as_it_fits(make_trainer, tmp_path):
+    from maskwright.backbones.catalog import find_row
+    from maskwright_recipes.networks import Size
+
+    landed = find_row("sticker").folder
+    wide = Size("wide", (96, 32), text_width=128, text_layers=1, text_length=40, autoencoder=32, rate=1e-3, average=0.9, batch=2)
+    trainer = make_trainer(tmp_path / "wide", init=landed, size=wide)
+    unet, text = (load_file(landed / part) for part in ("unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"))
+    own = trainer.model.state_dict()
+    assert torch.equal(own["unet.conv_in.weight"], unet["conv_in.weight"].float())
+    assert own["unet.mid_block.resnets.0.conv1.weight"].shape != unet["mid_block.resnets.0.conv1.weight"].shape
+    embedding = next(key for key in own if key.endswith("token_embedding.weight"))
+    tokens, known = trainer.tokenizer.get_vocab(), json.loads((landed / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+    rows = next(tensor for key, tensor in text.items() if key.endswith("token_embedding.weight"))
+    for word in ("red</w>", "on</w>", "grass</w>", "<|endoftext|>"):
+        assert torch.equal(own[embedding][tokens[word]], rows[known[word]].float())
+    assert "crate</w>" in tokens and "crate</w>" not in known
+    positions = next(key for key in own if key.endswith("position_embedding.weight"))
+    assert len(own[positions]) == 40 and torch.equal(own[positions][:32], next(t for k, t in text.items() if "position_emb" in k).float())
+    assert all(torch.equal(tensor, trainer.average.state_dict()[name]) for name, tensor in own.items())
 
 
 def test_training_goes_on_from_a_landed_model_with_its_tokenizer(tmp_path):
     from maskwright.backbones.catalog import find_row
-    from recipes.text_to_image import Trainer
+    from maskwright.datasets.scenes import open_scenes
+    from maskwright_recipes.networks import load_sizes
+    from maskwright_recipes.text_to_image import Course, Trainer
 
-    landed = find_row("sticker").folder
-    cpu = torch.device("cpu")
-    trainer = Trainer(tmp_path, samples=4, batch=2, side=64, device=cpu, init=landed, fast=False)
+    landed, size = find_row("sticker").folder, load_sizes()["small"]
+    trainer = Trainer(tmp_path, open_scenes(), size, Course(4, 2, size.rate, size.average), device=CPU, init=landed)
     assert trainer.tokenizer.get_vocab() == json.loads((landed / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
     stored = load_file(landed / "unet" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(value, stored[name].float()) for name, value in trainer.model.unet.state_dict().items())
@@ -74,28 +192,46 @@ def test_training_goes_on_from_a_landed_model_with_its_tokenizer(tmp_path):
 
 
 def test_normalised_latents_have_mean_zero_and_deviation_one():
-    from recipes.autoencoder import build_autoencoder, held_out, normalise_latents
+    from maskwright.datasets.scenes import open_scenes
+    from maskwright_recipes.autoencoder import held_out, normalise_latents
+    from maskwright_recipes.networks import build_autoencoder, load_sizes
 
     torch.manual_seed(0)
-    model = build_autoencoder()
-    pictures = held_out(40, 32, "tuning")
+    model = build_autoencoder(load_sizes()["small"])
+    pictures = held_out(open_scenes(), 40, "tuning")
     normalise_latents(model, pictures)
     latents = model.encode(pictures).latents
     torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(8), atol=1e-3, rtol=0)
     torch.testing.assert_close(latents.std((0, 2, 3)), torch.ones(8), atol=1e-3, rtol=0)
 
 
-def test_the_bundled_model_is_what_the_recipe_exports():
+def test_the_full_size_fits_forty_megabytes_in_fp16():
+    from maskwright_recipes.networks import Model, build_autoencoder, load_sizes
+    from maskwright_recipes.tokenizer import build_tokenizer
+
+    size = load_sizes()["full"]
+    with torch.device("meta"):
+        parts = [Model(size, build_tokenizer("scenes-full", size.text_length), 128), build_autoencoder(size)]
+    assert 30e6 < 2 * sum(parameter.numel() for part in parts for parameter in part.parameters()) < 39e6
+
+
+def test_the_bundled_model_is_what_the_recipe_exports(tmp_path):
+    import shutil
+
     from maskwright.backbones.catalog import find_row
-    from recipes.tokenizer import CLIPTokenizer, known_words
+    from maskwright_recipes.sidecar import write_sidecar
+    from maskwright_recipes.tokenizer import CLIPTokenizer, knows
 
     folder = find_row("sticker").folder
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert size <= 40_000_000
     assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    assert all(len(tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in known_words())
+    assert knows(tokenizer, "scenes")
     assert json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8")) == tokenizer.get_vocab()
+    shutil.copytree(folder, tmp_path / "sticker")
+    write_sidecar(tmp_path / "sticker")
+    assert (tmp_path / "sticker" / "maskwright.json").read_text() == (folder / "maskwright.json").read_text()
 
 
 def test_the_bundled_model_loads_in_diffusers():

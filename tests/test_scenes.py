@@ -1,5 +1,7 @@
 """The bundled scenes: exact, reproducible, and split so that nothing measured was trained on."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,25 @@ from maskwright.datasets import scenes
 from maskwright.datasets.captions import write_caption
 from maskwright.datasets.grounds import GROUNDS
 from maskwright.errors import SettingsError
+
+
+def digest(rendered):
+    hashed = hashlib.sha256()
+    for scene in rendered:
+        hashed.update(scene.image.tobytes() + scene.labels.tobytes() + "|".join((*scene.words, scene.caption)).encode())
+    return hashed.hexdigest()[:16]
+
+
+@pytest.mark.parametrize(
+    ("split", "pinned"), [("train", "8b6a8b4703e8a08b"), ("tuning", "4721c82040a854ac"), ("benchmark", "d759508d72eeced2")]
+)
+def test_the_scenes_that_the_bundled_model_was_trained_and_measured_on_never_change(split, pinned):
+    assert digest(scenes.benchmark(60, split=split)) == pinned
+
+
+def test_other_sizes_and_chosen_words_never_change():
+    assert digest(scenes.render(seed, side=128, most=5) for seed in range(10)) == "45ad0562ae7ce740"
+    assert digest(scenes.compose(["soccer ball", "dog"], "grass", seed=seed) for seed in range(5)) == "cb5e367156fb96d6"
 
 
 def test_the_same_seed_gives_the_same_scene_and_splits_never_meet():
@@ -58,6 +79,6 @@ def test_an_unknown_word_is_refused_with_the_choices():
 
 
 def test_the_atlas_has_a_visible_glyph_for_every_object():
-    glyphs = scenes._glyphs()
-    assert len(glyphs) == len(scenes.load_words().objects) == 48
-    assert all(np.asarray(glyph)[..., 3].mean() > 20 for glyph in glyphs)
+    artwork = scenes.open_scenes().artwork
+    assert len(artwork) == len(scenes.load_words().objects) == 48
+    assert all(np.asarray(glyph)[..., 3].mean() > 20 for (glyph,) in artwork)

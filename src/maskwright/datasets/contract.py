@@ -58,6 +58,17 @@ class EvaluationItem:
         """The true foreground, (H, W) bool. Raises as `labels` does."""
         raise self._lacks("foreground")
 
+    def objects(self, picture: Picture) -> LabelMap:
+        """Which object of the foreground each pixel belongs to, (H, W) int64, 0 for none: one and the same, unless a set tells them apart.
+
+        Raises as `labels` does.
+        """
+        return self.foreground(picture).astype(np.int64)
+
+    def words(self) -> Vocabulary | None:
+        """What the truth calls the foreground of this picture, and as background what lies behind it; None where it has no names."""
+        return None
+
     def regions(self, picture: Picture) -> tuple[LabelMap, ...]:
         """Each annotator's region map, (H, W) int64; the numbers mean nothing. Raises as `labels` does."""
         raise self._lacks("regions")

@@ -16,6 +16,7 @@ from maskwright.datasets.loveda import read_loveda
 from maskwright.datasets.pascal import read_context, read_voc2012
 from maskwright.datasets.potsdam import read_potsdam
 from maskwright.datasets.saliency import read_saliency
+from maskwright.datasets.scene_foreground import read_scene_foreground, read_scene_objects
 from maskwright.datasets.scene_set import read_scenes
 from maskwright.errors import SettingsError
 
@@ -39,6 +40,11 @@ def _entry(splits: str, read: Callable[..., EvaluationSet]) -> Entry:
     return Entry(tuple(splits.split()), lambda root, split: read(root, split=split))
 
 
+def _drawn(splits: tuple[str, ...], read: Callable[..., EvaluationSet], scenes: str = "scenes") -> Entry:
+    return Entry(splits, lambda _, split: read(split=split, scenes=scenes), rooted=False)
+
+
+SPLITS, FULL_SPLITS = ("benchmark", "tuning"), ("benchmark", "benchmark-fine", "tuning")
 DATASETS: dict[str, Entry] = {
     "scenes": Entry(("benchmark", "tuning"), lambda _, split: read_scenes(split=split), rooted=False),
     "folder": Entry(("all",), lambda root, _: read_folder(root)),
@@ -63,6 +69,13 @@ DATASETS: dict[str, Entry] = {
     "voc2012-boxes": _entry("trainval train val", partial(read_voc_boxes, year=2012)),
     "coco20k": _entry("train", read_coco20k),
     "bsds500": _entry("test val train", read_bsds500),
+    "scenes-full": Entry(
+        ("benchmark", "benchmark-fine", "tuning"), lambda _, split: read_scenes(split=split, scenes="scenes-full"), rooted=False
+    ),
+    "scenes-foreground": _drawn(SPLITS, read_scene_foreground),
+    "scenes-objects": _drawn(SPLITS, read_scene_objects),
+    "scenes-full-foreground": _drawn(FULL_SPLITS, read_scene_foreground, scenes="scenes-full"),
+    "scenes-full-objects": _drawn(FULL_SPLITS, read_scene_objects, scenes="scenes-full"),
 }
 
 
@@ -70,7 +83,7 @@ def open_dataset(address: str, *, split: str | None = None) -> EvaluationSet:
     """Opens a data set: lists its pictures and checks that the files are there; no picture is decoded.
 
     Args:
-        address: "NAME:FOLDER", for instance "voc2012:/data/VOCdevkit/VOC2012" or "folder:photos"; "scenes" stands alone.
+        address: "NAME:FOLDER", for instance "voc2012:/data/VOCdevkit/VOC2012" or "folder:photos"; "scenes" and the like stand alone.
         split: which part; if None, the usual one.
 
     Raises:

@@ -4,12 +4,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from maskwright.datasets.scene_set import SIZE
-from maskwright.datasets.scenes import Scene, benchmark, load_words
+from maskwright.datasets.scenes import Scene, SceneSet, open_scenes
 from maskwright.errors import SettingsError
 from maskwright.evaluation.confusion import Counts, class_iou, count_pixels, mean_iou, pixel_accuracy
 from maskwright.images import Picture
@@ -20,6 +21,7 @@ from maskwright.vocabulary import Vocabulary
 ASK: dict[str, str] = {
     "caption": "each picture is asked for the words that are in it",
     "all": "each picture is asked for all words",
+    "family": "each picture is asked for its words and for those hard to tell from them",
 }
 
 
@@ -42,7 +44,7 @@ class BenchmarkResult:
         accuracy: share of pixels with the right word.
         words: IoU by word, for the words that occur.
         scenes: how many were segmented.
-        labels: "caption" or "all".
+        labels: "caption", "all" or "family".
         seconds: wall time per scene.
     """
 
@@ -55,8 +57,8 @@ class BenchmarkResult:
 
 
 def run_benchmark(
-    segmenter: Segmenter, *, limit: int = SIZE, split: str = "benchmark", labels: Literal["caption", "all"] = "caption",
-    on_scene: Callable[[SceneScore], Any] | None = None,
+    segmenter: Segmenter, *, limit: int = SIZE, split: str = "benchmark", labels: Literal["caption", "all", "family"] = "caption",
+    scenes: str | Path = "scenes", on_scene: Callable[[SceneScore], Any] | None = None,
 ) -> BenchmarkResult:  # fmt: skip
     """Segments the bundled scenes and scores the result.
 
@@ -66,8 +68,10 @@ def run_benchmark(
     Args:
         segmenter: model, method and settings.
         limit: the first so many scenes.
-        split: "benchmark", or "tuning" for choosing settings.
-        labels: "caption": the words that are in the scene compete; "all": all 56 words compete in every scene.
+        split: "benchmark", "benchmark-fine", or "tuning" for choosing settings.
+        labels: "caption": the words that are in the scene compete; "all": all words compete in every scene; "family": the words
+            that are in the scene and the families of its objects.
+        scenes: "scenes", "scenes-full", or the file of a word list.
         on_scene: called after each scene with its own score.
 
     Raises:
@@ -77,12 +81,13 @@ def run_benchmark(
         raise SettingsError(f"labels must be one of {', '.join(ASK)}, not {labels!r}")
     if limit < 1:
         raise SettingsError(f"limit must be at least 1, not {limit}")
-    names = [word.name for word in load_words().all]
+    drawn = open_scenes(scenes)
+    names = [word.name for word in drawn.words.all]
     counts: Counts = np.zeros((len(names), len(names) + 1), dtype=np.int64)
     began = time.perf_counter()
     done = 0
-    for scenes in _batches(limit, split, 25):
-        for scene, result in zip(scenes, _segment(segmenter, scenes, names, labels), strict=True):
+    for batch in _batches(drawn, limit, split, 25):
+        for scene, result in zip(batch, _segment(segmenter, batch, drawn, labels), strict=True):
             own = count_pixels(scene.labels, _to_words(result, names), classes=len(names))
             counts += own
             if on_scene:
@@ -96,19 +101,19 @@ def run_benchmark(
     )  # fmt: skip
 
 
-def _batches(limit: int, split: str, size: int) -> list[list[Scene]]:
-    scenes = list(benchmark(limit, split=split))
+def _batches(drawn: SceneSet, limit: int, split: str, size: int) -> list[list[Scene]]:
+    scenes = list(drawn.scenes(limit, split=split))
     return [scenes[first : first + size] for first in range(0, len(scenes), size)]
 
 
-def _segment(segmenter: Segmenter, scenes: list[Scene], names: list[str], labels: str) -> list[Segmentation]:
-    """All words share one vocabulary and hence batches; caption words differ from scene to scene."""
+def _segment(segmenter: Segmenter, scenes: list[Scene], drawn: SceneSet, labels: str) -> list[Segmentation]:
+    """All words share one vocabulary and hence batches; other words differ from scene to scene."""
     pictures = [Picture(scene.image, "scene", "scene") for scene in scenes]
+    names = [word.name for word in drawn.words.all]
     if labels == "all":
         return list(segmenter.segment_many(pictures, Vocabulary.parse(names)))
-    return [
-        segmenter.segment(picture, Vocabulary.parse(list(scene.words))) for picture, scene in zip(pictures, scenes, strict=True)
-    ]
+    asked = [scene.words if labels == "caption" else [names[place] for place in drawn.rivals(scene.words)] for scene in scenes]
+    return [segmenter.segment(picture, Vocabulary.parse(list(words))) for picture, words in zip(pictures, asked, strict=True)]
 
 
 def _to_words(result: Segmentation, names: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -1,4 +1,4 @@
-"""Builds the bundled model's CLIP tokenizer from the scenes' own words: every word is one token."""
+"""Builds a CLIP tokenizer from a word list's own words: every word is one token."""
 
 import itertools
 import json
@@ -8,17 +8,16 @@ from pathlib import Path
 from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
-from maskwright.datasets.captions import TEMPLATE_WORDS
-from maskwright.datasets.scenes import load_words
+from maskwright.datasets.rich_captions import caption_words
+from maskwright.datasets.word_list import find_word_list, read_word_list
 
-LENGTH = 32  # tokens of a prompt, begin and end included
+LENGTH = 32  # tokens of a prompt of the bundled model, begin and end included
 BEGIN, END, SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
 
 
-def known_words() -> list[str]:
-    """Every single word that captions can hold, sorted."""
-    names = [name for word in load_words().all for name in (word.name, *word.synonyms)]
-    return sorted({part for name in names for part in name.split()} | set(TEMPLATE_WORDS))
+def known_words(words: str | Path = "scenes") -> list[str]:
+    """Every single word that captions of a list can hold, in small letters, sorted."""
+    return caption_words(read_word_list(find_word_list(words)))
 
 
 def learn_merges(words: list[str]) -> list[tuple[str, str]]:
@@ -41,20 +40,34 @@ def learn_merges(words: list[str]) -> list[tuple[str, str]]:
     return merges
 
 
-def build_tokenizer() -> CLIPTokenizer:
+def build_tokenizer(words: str | Path = "scenes", length: int = LENGTH) -> CLIPTokenizer:
     """A CLIPTokenizer whose vocabulary is 256 bytes, 256 word-final bytes, the merges, begin and end."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = learn_merges(known_words())
+    merges = learn_merges(known_words(words))
     pieces = [*letters, *(letter + SUFFIX for letter in letters), *("".join(merge) for merge in merges), BEGIN, END]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=LENGTH)
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=length)  # type: ignore[arg-type]
 
 
-def tokenizer_of(folder: Path, *, init: Path | None = None) -> CLIPTokenizer:
-    """The tokenizer of a training: the one it began with, else that of the model it starts from, else a new one; kept in `folder`."""
+def knows(tokenizer: CLIPTokenizer, words: str | Path) -> bool:
+    """Whether every word of the list's captions is one token."""
+    return all(len(tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in known_words(words))
+
+
+def tokenizer_of(
+    folder: Path, words: str | Path = "scenes", *, length: int = LENGTH, init: Path | None = None
+) -> CLIPTokenizer:  # fmt: skip
+    """The tokenizer of a training, kept in `folder`.
+
+    It is the one that the training began with; else that of the model it starts from, if that knows all words and is as long;
+    else a new one.
+    """
     if (folder / "tokenizer").is_dir():
-        return CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    tokenizer = CLIPTokenizer.from_pretrained(init / "tokenizer") if init else build_tokenizer()
+        kept: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        return kept
+    tokenizer = CLIPTokenizer.from_pretrained(init / "tokenizer") if init else None
+    if tokenizer is None or tokenizer.model_max_length != length or not knows(tokenizer, words):
+        tokenizer = build_tokenizer(words, length)
     save_tokenizer(tokenizer, folder / "tokenizer")
     return tokenizer
 

@@ -1,0 +1,145 @@
+"""`maskwright-recipe`: trains a model like the bundled one, on the bundled words or on your own."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskwright.cli.environment import prepare
+from maskwright.cli.guard import guarded
+from maskwright_recipes import NOTO
+
+app = typer.Typer(name="maskwright-recipe", no_args_is_help=True, add_completion=False)
+
+Words = Annotated[str, typer.Option(metavar="FILE", help="Word list: a TOML file, or scenes, scenes-full.")]
+Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the training. (runs/NAME.)")]
+SizeName = Annotated[str | None, typer.Option("--size", metavar="NAME", help="small, medium or full. (By the side of the scenes.)")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
+Workers = Annotated[int, typer.Option(metavar="NUMBER", help="Threads that paint scenes, or processes that plan them.", min=0)]
+Compose = Annotated[str, typer.Option(metavar="auto|device|painter", help="Where batches are made: on a GPU, or by the renderer.")]
+Font = Annotated[Path, typer.Option(metavar="FILE", help="Noto Color Emoji, for glyphs.")]
+Init = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Start from this model, as far as it fits.")]
+
+
+@app.callback()
+def begin() -> None:
+    """Train a model like the bundled one, on the bundled words or on your own. Nothing is downloaded."""
+    prepare(offline=True)
+
+
+@app.command()
+@guarded
+def atlas(words: Words = "scenes", font: Font = NOTO) -> None:
+    """Draw the artwork of a word list into its atlas."""
+    from maskwright_recipes.atlas import draw_atlas
+
+    drawn = draw_atlas(words, font=font)
+    print(f"{drawn}: {drawn.stat().st_size // 1024} KB")
+
+
+@app.command()
+@guarded
+def autoencoder(
+    words: Words = "scenes", out: Out = None, size: SizeName = None, init: Init = None,
+    steps: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 4000, batch: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 24,
+    device: Device = "auto", workers: Workers = 1, compose: Compose = "auto", font: Font = NOTO,
+) -> None:  # fmt: skip
+    """Train the autoencoder; goes on where it was stopped."""
+    from maskwright_recipes.steps import make_plan, run_autoencoder
+    from maskwright_recipes.training import choose_device
+
+    plan = make_plan(words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose)
+    run_autoencoder(plan, steps=steps, batch=batch, init=init)
+
+
+@app.command()
+@guarded
+def train(
+    words: Words = "scenes", out: Out = None, size: SizeName = None, init: Init = None,
+    samples: Annotated[int, typer.Option(metavar="NUMBER", help="To see in all; the learning rate ends there.", min=1)] = 380_000,
+    batch: Annotated[int | None, typer.Option(metavar="NUMBER", help="Samples in a step. (By size.)", min=1)] = None,
+    rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Learning rate. (By size.)")] = None,
+    average: Annotated[float | None, typer.Option(metavar="NUMBER", help="Decay of the averaged weights. (By size.)", max=1)] = None,
+    autoencoder_steps: Annotated[int, typer.Option(metavar="NUMBER", help="Of the autoencoder, where there is none.", min=1)] = 4000,
+    minutes: Annotated[float | None, typer.Option(metavar="NUMBER", help="Stop after so many.")] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="torch.compile: slow at the start, then faster.")] = False,
+    device: Device = "auto", workers: Workers = 1, compose: Compose = "auto", font: Font = NOTO,
+) -> None:  # fmt: skip
+    """Train a model: atlas and autoencoder where there are none, then the text-to-image model; goes on where it was stopped."""
+    from maskwright_recipes.steps import make_plan, run_training
+    from maskwright_recipes.text_to_image import Course
+    from maskwright_recipes.training import choose_device
+
+    plan = make_plan(words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose)
+    course = Course(
+        samples, batch or plan.size.batch, rate or plan.size.rate, average or plan.size.average, compiled=compiled, minutes=minutes
+    )  # fmt: skip
+    print(f"model: {run_training(plan, course, init=init, autoencoder_steps=autoencoder_steps)}")
+
+
+@app.command()
+@guarded
+def publish(
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; one that is there is replaced.")],
+    words: Words = "scenes", out: Out = None, size: SizeName = None,
+    settings: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON: settings that suit the model, by method.")] = None,
+    sidecar_only: Annotated[bool, typer.Option("--sidecar-only", help="Only rewrite maskwright.json.")] = False,
+) -> None:  # fmt: skip
+    """Export the averaged weights of the last checkpoint, with the words and settings that maskwright reads."""
+    from maskwright_recipes.sidecar import write_sidecar
+
+    if not sidecar_only:
+        from maskwright.datasets.scenes import open_scenes
+        from maskwright_recipes.export import export_checkpoint
+        from maskwright_recipes.networks import choose_size
+        from maskwright_recipes.steps import folder_of
+
+        side = open_scenes(words).list.side
+        seen = export_checkpoint(out or folder_of(words), to, choose_size(size, side), side)
+        print(f"{seen} samples seen")
+    revision = write_sidecar(to, words, settings=settings)
+    megabytes = sum(file.stat().st_size for file in to.rglob("*") if file.is_file()) / 1e6
+    print(f"{to}: {megabytes:.1f} MB, revision {revision}")
+
+
+@app.command()
+@guarded
+def tune(
+    words: Words = "scenes", model: Annotated[str, typer.Option(metavar="MODEL")] = "sticker",
+    method: Annotated[str, typer.Option(metavar="NAME")] = "diffsegmenter",
+    tries: Annotated[list[str] | None, typer.Option("--try", metavar="KEY=[VALUES]", help="Values of a setting.")] = None,
+    limit: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 60, split: Annotated[str, typer.Option()] = "tuning",
+) -> None:  # fmt: skip
+    """Measure settings of a method on tuning scenes: mean IoU with the caption's words, and with all words competing."""
+    from maskwright_recipes.tune import measure, parse_tries
+
+    rows = []
+    for row in measure(model, method, parse_tries(tries or []), words=words, limit=limit, split=split):
+        rows.append(row)
+        print(f"{row.given:.3f} {row.competing:.3f} {json.dumps(row.settings)}", flush=True)
+    print("\ncaption   all   (best first by their sum)")
+    for row in sorted(rows, key=lambda row: -(row.given + row.competing))[:10]:
+        print(f"  {row.given:.3f}  {row.competing:.3f}  {json.dumps(row.settings)}")
+
+
+@app.command()
+@guarded
+def sheet(
+    to: Annotated[Path, typer.Argument(metavar="PICTURE")],
+    model: Annotated[Path, typer.Option(metavar="FOLDER", help="A pipeline folder.")],
+    words: Words = "scenes", count: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 16, device: Device = "auto",
+) -> None:  # fmt: skip
+    """Let a model draw the captions of the first benchmark scenes."""
+    from maskwright.datasets.scenes import open_scenes
+    from maskwright_recipes.export import sample_sheet
+    from maskwright_recipes.training import choose_device
+
+    captions = [scene.caption for scene in open_scenes(words).scenes(count)]
+    print("\n".join(captions))
+    sample_sheet(model, captions, to, device=choose_device(device))
+
+
+def main() -> None:
+    """Console entry."""
+    app(prog_name="maskwright-recipe")

@@ -1,0 +1,81 @@
+"""Writes a trained model as a pipeline folder that diffusers loads, and a sheet of its samples."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from PIL import Image
+from transformers import CLIPTokenizer
+
+from maskwright.errors import SettingsError
+from maskwright.quiet import quiet
+from maskwright_recipes.checkpoints import load_checkpoint
+from maskwright_recipes.networks import Model, Size, assemble_pipeline, load_autoencoder, load_pipeline
+from maskwright_recipes.tokenizer import save_tokenizer
+
+SHARD = "15MB"  # files of weights are no larger
+SHEET_COLUMNS = 8
+
+
+def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Path) -> None:
+    """Writes a StableDiffusionPipeline folder in fp16 safetensors, in place of one that is there; the weights are rounded to fp16."""
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    with quiet(diffusers, transformers):
+        pipeline = assemble_pipeline(model, tokenizer, vae)
+        pipeline.to(torch.float16).save_pretrained(fresh, safe_serialization=True, max_shard_size=SHARD)
+        model.float()
+        vae.float()
+    save_tokenizer(tokenizer, fresh / "tokenizer")
+    # AutoencoderTiny saves a derived value and then warns of it; transformers would load the text encoder in the format it is
+    # stored in, beside a U-Net in float32.
+    edit_json(fresh / "vae" / "config.json", block_out_channels=None)
+    edit_json(fresh / "text_encoder" / "config.json", dtype="float32")
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Sets keys of a JSON file; None removes."""
+    content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    content = {key: value for key, value in content.items() if key not in changes or value is not None}
+    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def export_checkpoint(out: Path, folder: Path, size: Size, side: int) -> int:
+    """Exports the averaged weights of a training that may not have ended; returns the samples that it has seen.
+
+    Raises:
+        SettingsError: no checkpoint, or one of another size.
+    """
+    kept = load_checkpoint(out / "checkpoint")
+    if kept is None:
+        raise SettingsError(f"no checkpoint in {out}: train first")
+    tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
+    model = Model(size, tokenizer, side)
+    try:
+        model.load_state_dict(kept.average)
+    except RuntimeError as error:
+        raise SettingsError(f"the checkpoint in {out} is not of the size {size.name}: name its size with --size") from error
+    export_pipeline(model, tokenizer, load_autoencoder(out), folder)
+    return kept.samples
+
+
+def sample_sheet(folder: Path, prompts: Sequence[str], path: Path, *, device: torch.device) -> None:
+    """Generates one picture a prompt (DDIM 25 steps, guidance 5) and writes them side by side."""
+    with quiet(diffusers, transformers):
+        pipeline = load_pipeline(folder).to(device)
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    pictures = pipeline(list(prompts), num_inference_steps=25, guidance_scale=5.0, generator=generator).images
+    columns = min(SHEET_COLUMNS, len(pictures))
+    sheet = Image.new("RGB", (columns * 130, -(-len(pictures) // columns) * 130))
+    for number, picture in enumerate(pictures):
+        sheet.paste(picture.resize((128, 128), Image.Resampling.NEAREST), (number % columns * 130, number // columns * 130))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)

@@ -1,0 +1,73 @@
+"""Writes maskwright.json beside a model: the words it knows, what to say of others, and settings that suit it.
+
+Settings are data: a JSON file with one object for each method, chosen on the tuning split with `maskwright-recipe tune`.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from maskwright.datasets.scenes import open_scenes
+from maskwright.datasets.word_list import BUNDLED, find_word_list
+from maskwright.errors import SettingsError
+from maskwright_recipes.tokenizer import known_words
+
+SETTINGS = Path(__file__).parent / "settings"
+ADVICE = (
+    "It was trained on drawn scenes with {objects} objects and {grounds} grounds (`maskwright models show {name}` lists them); "
+    "photographs and other words want --model sd15"
+)
+PATTERNS = ("a {{}} on {ground}", "a photograph of a {{}} on {ground}", "a picture of a {{}} on {ground}", "{ground} with a {{}}",
+            "a {{}} and {ground}")  # fmt: skip
+
+
+def read_settings(words: str | Path, file: Path | None = None) -> dict[str, Any]:
+    """Settings by method: of a file, else those that the recipe holds for a bundled list, else none.
+
+    Raises:
+        SettingsError: a file that is no JSON object of objects.
+    """
+    if file is None:
+        listed = find_word_list(words)
+        name = next((name for name, path in BUNDLED.items() if path == listed), None)
+        file = SETTINGS / f"{name}.json"
+        if not file.is_file():
+            return {}
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"the settings {file} cannot be read: {error}") from error
+    if not isinstance(settings, dict) or not all(isinstance(row, dict) for row in settings.values()):
+        raise SettingsError(f'the settings {file} are no object of objects: write {{"diffsegmenter": {{"timesteps": [300]}}}}')
+    return settings
+
+
+def synthesis(grounds: list[str]) -> dict[str, Any]:
+    """How the model draws best: always on a ground, for a caption of one thing alone makes it add others that nobody named."""
+    templates = [pattern.format(ground=ground) for ground in grounds for pattern in PATTERNS]
+    return {"plain": [], "templates": templates, "steps": 25, "guidance": 4.0}
+
+
+def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path | None = None) -> str:
+    """Writes the file into a model folder; returns the revision, which tells versions of the weights apart."""
+    listed, revision = open_scenes(words).words, weights_digest(folder)
+    content = {
+        "revision": revision,
+        "advice": ADVICE.format(objects=len(listed.objects), grounds=len(listed.grounds), name=folder.name),
+        "labels": [name for word in listed.all for name in word.names],
+        "objects": ["|".join(word.names) for word in listed.objects],
+        "words": known_words(words),
+        "methods": read_settings(words, settings),
+        "synthesis": synthesis([ground.name for ground in listed.grounds]),
+    }
+    (folder / "maskwright.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return revision
+
+
+def weights_digest(folder: Path) -> str:
+    """Twelve hex digits of the hash over all weights: the revision of a model that has no repository."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,110 @@
+"""The steps of the recipe in their order; each is skipped where its result is there already."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from maskwright.datasets.scenes import SceneSet
+from maskwright.datasets.word_list import BUNDLED, find_word_list
+from maskwright.errors import SettingsError
+from maskwright_recipes.atlas import draw_atlas
+from maskwright_recipes.autoencoder import first_step, held_out, measure_psnr, train_autoencoder
+from maskwright_recipes.composing import Library, build_library
+from maskwright_recipes.networks import Size, choose_size
+from maskwright_recipes.streams import Batch, composed_batches, painted_batches
+from maskwright_recipes.text_to_image import Course, Trainer
+
+AUTOENCODER_STEPS, AUTOENCODER_BATCH = 4000, 24
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, where and with what.
+
+    Attributes:
+        scenes: whose words are learned.
+        size: of the networks.
+        out: folder of the training.
+        device: where to train.
+        workers: threads that paint, or processes that plan for the device to compose.
+        composed: whether batches are composed on the device instead of painted by the renderer.
+    """
+
+    scenes: SceneSet
+    size: Size
+    out: Path
+    device: torch.device
+    workers: int = 1
+    composed: bool = False
+
+    def batches(self, start: int, size: int, count: int) -> Iterator[Batch]:
+        """Batches of training scenes from seed `start` on."""
+        if not self.composed:
+            return painted_batches(self.scenes, start, size, workers=max(1, self.workers))
+        return composed_batches(self.library(), self.scenes, start, size, batches=count, workers=self.workers)
+
+    def library(self) -> Library:
+        """What batches are composed of."""
+        return build_library(self.scenes, self.device, workers=max(1, self.workers))
+
+
+def open_set(words: str | Path, font: Path) -> SceneSet:
+    """The scene set of a list; a list of one's own gets its atlas drawn where that is missing or older than the list asks for.
+
+    Raises:
+        SettingsError: a list or artwork that cannot be used.
+    """
+    path = find_word_list(words)
+    try:
+        return SceneSet(path)
+    except SettingsError:
+        if path in BUNDLED.values():
+            raise
+    print(f"atlas: {draw_atlas(path, font=font)}", flush=True)
+    return SceneSet(path)
+
+
+def folder_of(words: str | Path) -> Path:
+    """Where a training lies unless said otherwise."""
+    names = {path: name for name, path in BUNDLED.items()}
+    path = find_word_list(words)
+    return Path("runs") / {"scenes": "sticker", "scenes-full": "sticker-full"}.get(names.get(path, ""), path.stem)
+
+
+def make_plan(
+    words: str | Path, *, out: Path | None, size: str | None, device: torch.device, font: Path, workers: int, compose: str
+) -> Plan:  # fmt: skip
+    """Reads the list and chooses what was left open.
+
+    Raises:
+        SettingsError: a choice that cannot be used.
+    """
+    if compose not in ("auto", "device", "painter"):
+        raise SettingsError(f"compose must be auto, device or painter, not {compose!r}")
+    scenes = open_set(words, font)
+    composed = compose == "device" or (compose == "auto" and device.type != "cpu")
+    return Plan(scenes, choose_size(size, scenes.list.side), out or folder_of(words), device, workers, composed)
+
+
+def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = AUTOENCODER_BATCH, init: Path | None = None) -> None:
+    """Trains or continues the autoencoder, and says how well it does."""
+    first = first_step(plan.out)
+    batches = plan.batches(first * batch, batch, steps - first)
+    model = train_autoencoder(plan.out, plan.scenes, plan.size, batches, steps=steps, batch=batch, device=plan.device, init=init)
+    psnr = measure_psnr(model, held_out(plan.scenes, 200, "benchmark").to(plan.device))
+    print(f"autoencoder: PSNR on 200 benchmark scenes {psnr:.2f} dB", flush=True)
+
+
+def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoencoder_steps: int = AUTOENCODER_STEPS) -> Path:
+    """Everything in order: the autoencoder where there is none, then tokenizer, text-to-image model and export.
+
+    Returns:
+        The folder of the model.
+    """
+    if not (plan.out / "vae").is_dir() and init is None:
+        run_autoencoder(plan, steps=autoencoder_steps)
+    trainer = Trainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
+    trainer.run(plan.batches(trainer.first * course.batch, course.batch, course.steps - trainer.first))
+    return plan.out / "model"

@@ -1,0 +1,78 @@
+"""Endless batches of training scenes: painted by the renderer on the CPU, or composed on the device."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from maskwright.datasets.scenes import SceneSet
+from maskwright_recipes.composing import Library, compose_batch
+
+Batch = tuple[torch.Tensor, list[str]]
+Plan = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]
+
+
+def _painted(scenes: SceneSet, first: int, size: int) -> Batch:
+    drawn = [scenes.render(seed) for seed in range(first, first + size)]
+    pixels = torch.from_numpy(np.stack([scene.image for scene in drawn]))
+    return pixels.permute(0, 3, 1, 2), [scene.caption for scene in drawn]
+
+
+def painted_batches(scenes: SceneSet, start: int, size: int, *, workers: int = 1) -> Iterator[Batch]:
+    """Endless batches of training scenes, each seen once; `start` is the first seed.
+
+    Yields:
+        pixels (size, 3, side, side) float32 in -1..1, and the captions.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        ahead = [pool.submit(_painted, scenes, start + n * size, size) for n in range(workers + 1)]
+        following = start + len(ahead) * size
+        while True:
+            pixels, captions = ahead.pop(0).result()
+            ahead.append(pool.submit(_painted, scenes, following, size))
+            following += size
+            yield pixels.float() / 127.5 - 1, captions
+
+
+class Plans(Dataset[Plan]):
+    """What the scenes of each batch show: objects (size, most) with -1 for none, grounds (size,), captions.
+
+    Args:
+        scenes: the set.
+        start: the first seed of the first batch.
+        size: scenes in a batch.
+        batches: how many.
+    """
+
+    def __init__(self, scenes: SceneSet, start: int, size: int, batches: int) -> None:
+        self.scenes, self.start, self.size, self.batches = scenes, start, size, batches
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __getitem__(self, number: int) -> Plan:
+        seeds = range(self.start + number * self.size, self.start + (number + 1) * self.size)
+        objects = np.full((self.size, self.scenes.list.most), -1, dtype=np.int64)
+        grounds = np.zeros(self.size, dtype=np.int64)
+        for row, seed in enumerate(seeds):
+            shown, grounds[row] = self.scenes.contents(seed)
+            objects[row, : len(shown)] = shown
+        return objects, grounds, [self.scenes.captions(seed, count=1)[0] for seed in seeds]
+
+
+def composed_batches(library: Library, scenes: SceneSet, start: int, size: int, *, batches: int, workers: int = 4) -> Iterator[Batch]:
+    """Batches composed on the library's device; words and captions come from worker processes.
+
+    Yields:
+        pixels (size, 3, side, side) float32 in -1..1 on the device, and the captions.
+    """
+    plans = DataLoader(Plans(scenes, start, size, batches), batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
+    for number, (objects, grounds, captions) in enumerate(plans):
+        generator = torch.Generator(library.device).manual_seed(start + number * size)
+        shown, ground = (torch.as_tensor(part).to(library.device) for part in (objects, grounds))
+        with torch.no_grad():
+            pixels, _ = compose_batch(library, shown, ground, generator=generator)
+        yield pixels * 2 - 1, captions

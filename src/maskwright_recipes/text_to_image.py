@@ -1,0 +1,182 @@
+"""Trains a text-to-image model, U-Net and text encoder together, on rendered scenes and their captions.
+
+The network sees pictures and captions, never a mask. Training can be stopped at any time and goes on from its checkpoint, here or on
+another machine.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import AttnProcessor
+from torch import nn
+
+from maskwright.datasets.scenes import SceneSet
+from maskwright_recipes.checkpoints import load_checkpoint, moments, restore_moments, save_checkpoint
+from maskwright_recipes.export import export_pipeline
+from maskwright_recipes.networks import Model, Size, build_scheduler, load_autoencoder
+from maskwright_recipes.streams import Batch
+from maskwright_recipes.tokenizer import tokenizer_of
+from maskwright_recipes.training import Progress, cosine_rate
+from maskwright_recipes.warm_start import start_from
+
+WARMUP, DROPOUT = 200, 0.10
+TIMESTEP_MEAN, TIMESTEP_DEVIATION = 560, 230  # where captions matter most
+SAVE_SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a training goes.
+
+    Attributes:
+        samples: to see in all; the learning rate falls to its end there.
+        batch: samples in a step.
+        rate: highest learning rate.
+        average: decay of the moving average of the weights.
+        compiled: torch.compile.
+        minutes: stop in good time before so many; None for no limit.
+    """
+
+    samples: int
+    batch: int
+    rate: float
+    average: float
+    compiled: bool = False
+    minutes: float | None = None
+
+    @property
+    def steps(self) -> int:
+        """In all."""
+        return self.samples // self.batch
+
+
+def draw_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
+    """Integers in 0..999 from N(560, 230), redrawn by clamping; on the generator's device."""
+    drawn = torch.randn(count, generator=generator, device=generator.device) * TIMESTEP_DEVIATION + TIMESTEP_MEAN
+    return drawn.round().clamp(0, 999).long()
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Exponential moving average of the weights, shorter while training is young."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - min(decay, (1 + step) / (10 + step)))
+
+
+class Trainer:
+    """Holds what a step needs; `run` trains to the end and leaves the averaged weights in `out/model`.
+
+    Args:
+        out: holds vae, tokenizer, checkpoint, log and in the end the model.
+        scenes: whose words the model learns.
+        size: of the networks.
+        course: how long and how fast.
+        device: where to train.
+        init: a pipeline folder to start from, as far as it fits; not looked at where there is a checkpoint.
+    """
+
+    def __init__(self, out: Path, scenes: SceneSet, size: Size, course: Course, *, device: torch.device, init: Path | None = None) -> None:
+        self.out, self.scenes, self.size, self.course, self.device = out, scenes, size, course, device
+        self.steps = course.steps
+        self.tokenizer = tokenizer_of(out, scenes.list.path, length=size.text_length, init=init)
+        if init and not (out / "vae").is_dir():
+            shutil.copytree(init / "vae", out / "vae")
+        self.vae = load_autoencoder(out).to(device)
+        self.vae.requires_grad_(False).to(memory_format=torch.channels_last)
+        torch.manual_seed(0)
+        self.model = Model(size, self.tokenizer, scenes.list.side).to(device)
+        self.average = Model(size, self.tokenizer, scenes.list.side).to(device).requires_grad_(False)
+        if device.type == "cpu":  # SDPA's backward is slow there
+            self.model.unet.set_attn_processor(AttnProcessor())
+        self.model.unet.to(memory_format=torch.channels_last)
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        self.alphas = build_scheduler().alphas_cumprod.to(device)
+        self.names = [name for name, _ in self.model.named_parameters()]
+        self.checkpoint = out / "checkpoint"
+        self.first = self.warm_from = 0
+        self._resume(init)
+        self.predict: Callable[..., torch.Tensor] = torch.compile(self.model) if course.compiled else self.model
+
+    def _resume(self, init: Path | None) -> None:
+        """Takes up the checkpoint, else the weights to start from."""
+        kept = load_checkpoint(self.checkpoint)
+        if kept is None:
+            if init:
+                print(f"copied {start_from(self.model, self.tokenizer, init):.0%} of the weights from {init}", flush=True)
+            self.average.load_state_dict(self.model.state_dict())
+            return
+        self.first = kept.samples // self.course.batch  # the batch may be another one now
+        self.average.load_state_dict(kept.average)
+        if kept.training is None:
+            self.warm_from = self.first  # a new optimiser warms up first
+            self.model.load_state_dict(kept.average)
+        else:
+            self.model.load_state_dict({name: kept.training[f"weight {name}"] for name in kept.average})
+            restore_moments(self.optimiser, self.names, kept.training)
+
+    def save(self, step: int) -> None:
+        """Writes the checkpoint; `step` is the next one to do."""
+        weights = {f"weight {name}": tensor for name, tensor in self.model.state_dict().items()}
+        save_checkpoint(
+            self.checkpoint, step=step, samples=step * self.course.batch, average=self.average.state_dict(),
+            training={**weights, **moments(self.optimiser, self.names)},
+        )  # fmt: skip
+
+    def loss(self, pixels: torch.Tensor, captions: list[str], generator: torch.Generator) -> torch.Tensor:
+        """Mean squared error of v at random timesteps, some captions emptied for guidance."""
+        pixels = pixels.to(self.device, memory_format=torch.channels_last)
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
+            latents = self.vae.encode(pixels).latents.float()
+        dropped = torch.rand(len(captions), generator=generator, device=generator.device) < DROPOUT
+        timesteps = draw_timesteps(len(latents), generator)
+        noise = torch.randn(latents.shape, generator=generator, device=generator.device)
+        encoded = self.tokenizer(
+            ["", *captions], padding="max_length", max_length=self.size.text_length, truncation=True, return_tensors="pt"
+        ).input_ids.to(self.device)  # fmt: skip
+        tokens = torch.where(dropped[:, None], encoded[:1], encoded[1:])
+        signal = self.alphas[timesteps].sqrt()[:, None, None, None]
+        spread = (1 - self.alphas[timesteps]).sqrt()[:, None, None, None]
+        noisy, target = signal * latents + spread * noise, signal * noise - spread * latents
+        with torch.autocast(self.device.type, torch.bfloat16):
+            predicted = self.predict(noisy, timesteps, tokens)
+        return F.mse_loss(predicted.float(), target)
+
+    def step(self, step: int, batch: Batch) -> torch.Tensor:
+        """One step on one batch; returns its loss."""
+        generator = torch.Generator(self.device).manual_seed(step)
+        warming = min(1.0, (step - self.warm_from + 1) / WARMUP) if self.warm_from else 1.0
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.course.rate * warming * cosine_rate(step, self.course.steps, warmup=WARMUP, floor=0.02)
+        loss = self.loss(*batch, generator)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        update_average(self.average, self.model, step, self.course.average)
+        return loss.detach()
+
+    def run(self, batches: Iterator[Batch]) -> None:
+        """Trains from where the checkpoint stands to the last step, or until time is up; then exports.
+
+        Args:
+            batches: of training scenes, the first being that of step `first`.
+        """
+        progress = Progress(self.steps, self.course.batch, log=self.out / "log.jsonl")
+        began = saved = time.monotonic()
+        end = began + 60 * self.course.minutes if self.course.minutes else float("inf")
+        done = self.first
+        for step, batch in zip(range(self.first, self.steps), batches, strict=False):
+            progress.step(step, self.step(step, batch))
+            done = step + 1
+            if time.monotonic() > end:
+                print(f"time is up after step {done}", flush=True)
+                break
+            if time.monotonic() > saved + SAVE_SECONDS:
+                self.save(done)
+                saved = time.monotonic()
+        self.save(done)
+        export_pipeline(self.average, self.tokenizer, self.vae, self.out / "model")

@@ -1,0 +1,69 @@
+"""What both trainings share: device choice, learning rate, progress, the autoencoder's checkpoint."""
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """"auto" is the first GPU when there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def cosine_rate(step: int, steps: int, *, warmup: int, floor: float = 0.0) -> float:
+    """Learning-rate factor: linear warm-up, then a half cosine to `floor`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Writes the state whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_state(path: Path) -> dict[str, Any] | None:
+    """The state, or None where there is none. Tensors and plain values only."""
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+class Progress:
+    """Prints a line every `every` steps: step, loss, samples per second, time left; and adds it to a log of JSON lines.
+
+    Losses stay on their device until a line is printed: reading one waits for the device.
+    """
+
+    def __init__(self, steps: int, batch: int, *, every: int = 100, log: Path | None = None) -> None:
+        self.steps, self.batch, self.every, self.log = steps, batch, every, log
+        self.began, self.first = time.monotonic(), -1
+        self.losses: list[torch.Tensor] = []
+
+    def step(self, step: int, loss: torch.Tensor) -> None:
+        """Call once a step."""
+        if self.first < 0:
+            self.first = step
+        self.losses.append(loss.detach())
+        if step % self.every == self.every - 1 or step == self.steps - 1:
+            mean = torch.stack(self.losses).float().mean().item()
+            self.losses.clear()
+            rate = (step + 1 - self.first) / (time.monotonic() - self.began)
+            left = (self.steps - step - 1) / rate
+            print(f"step {step + 1}/{self.steps}  loss {mean:.4f}  {rate * self.batch:.1f} samples/s  {left / 60:.1f} min left", flush=True)
+            if self.log:
+                line = {"step": step + 1, "samples": (step + 1) * self.batch, "loss": round(mean, 5), "rate": round(rate * self.batch, 1)}
+                with self.log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line) + "\n")

@@ -1,0 +1,129 @@
+"""The full scene set: many words, families, proper nouns, tints; exact, reproducible, in splits that never meet."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist
+
+from maskwright.datasets.captions import with_article
+from maskwright.datasets.grounds import GROUNDS
+from maskwright.datasets.registry import open_dataset
+from maskwright.datasets.rich_captions import caption_words, describe
+from maskwright.datasets.scene_set import SceneItem
+from maskwright.datasets.scenes import open_scenes
+from maskwright.datasets.word_list import Word
+from maskwright.evaluation.scenes import run_benchmark
+from maskwright.segmenter import Segmenter
+
+FULL = open_scenes("scenes-full")
+OBJECTS = FULL.words.objects
+NAMES = [word.name for word in FULL.words.all]
+
+
+def test_it_has_the_words_that_are_hard_to_tell_apart():
+    assert len(OBJECTS) >= 96 and len(FULL.words.grounds) >= 12
+    families = [{NAMES[n] for n in kin} for kin in FULL.words.families]
+    for kin in ({"dog", "poodle", "wolf", "fox"}, {"cat", "lion", "tiger", "leopard"}, {"car", "taxi", "police car", "racing car"},
+                {"red apple", "green apple", "yellow apple"}, {"red balloon", "blue balloon", "green balloon"}):  # fmt: skip
+        assert any(kin <= family for family in families)
+    assert {"Tokyo Tower", "Statue of Liberty", "Mount Fuji", "Moai", "Santa Claus"} <= {NAMES[n] for n in FULL.words.proper}
+    assert (FULL.list.side, FULL.list.most) == (128, 6)
+
+
+def test_no_two_objects_look_alike_at_twenty_pixels():
+    """Mean difference of premultiplied pixels, of 255, over all pairs."""
+    small = np.stack([np.asarray(art[0].resize((20, 20)).convert("RGBa")).ravel() for art in FULL.artwork])
+    assert pdist(small, "cityblock").min() / small.shape[1] > 4
+    assert all(np.asarray(art[0])[..., 3].mean() > 20 for art in FULL.artwork)
+
+
+def test_a_tint_changes_the_colour_and_nothing_else():
+    art = dict(zip(NAMES, FULL.artwork, strict=False))
+    for tinted, plain, channel in (("blue balloon", "red balloon", 2), ("green balloon", "red balloon", 1), ("red cap", "blue cap", 0)):
+        one, other = (np.asarray(art[name][0], dtype=int) for name in (tinted, plain))
+        shown = one[..., 3] > 200
+        assert np.array_equal(one[..., 3], other[..., 3])
+        assert np.median(one[shown][:, channel]) == np.median(one[shown][:, :3], axis=0).max()
+        assert np.median(other[shown][:, channel]) < np.median(other[shown][:, :3], axis=0).max()
+
+
+def test_labels_are_exact_and_every_object_shows():
+    for seed in range(12):
+        scene = FULL.render(seed)
+        objects, ground = FULL.contents(seed)
+        assert {NAMES[n] for n in np.unique(scene.labels)} == set(scene.words)
+        assert set(scene.words) == {NAMES[n] for n in objects} | {FULL.words.grounds[ground].name}
+        assert scene.image.shape == (128, 128, 3) and 1 <= len(objects) <= 6
+
+
+def test_the_same_seed_gives_the_same_scene_and_splits_never_meet():
+    assert np.array_equal(FULL.render(7).image, FULL.render(7).image)
+    splits = ("train", "tuning", "benchmark", "benchmark-fine")
+    seen = {FULL.render(seed, split=split).image.tobytes() for split in splits for seed in range(6)}
+    assert len(seen) == 24
+    assert len({str(FULL.contents(seed, split=split)) for split in splits for seed in range(60)}) > 200
+
+
+def test_fine_scenes_put_one_family_or_proper_nouns_side_by_side():
+    families, proper = [set(kin) for kin in FULL.words.families], set(FULL.words.proper)
+    drawn = [set(FULL.contents(seed, split="benchmark-fine")[0]) for seed in range(300)]
+    assert all(len(kinds) >= 2 for kinds in drawn)
+    assert all(kinds <= proper or any(kinds <= kin for kin in families) for kinds in drawn)
+    assert sum(kinds <= proper for kinds in drawn) > 30
+    assert len({min(kinds) for kinds in drawn}) > 25
+
+
+def test_scenes_repeat_a_kind_now_and_then():
+    drawn = [FULL.contents(seed)[0] for seed in range(400)]
+    repeated = np.mean([len(set(objects)) < len(objects) for objects in drawn])
+    assert 0.08 < repeated < 0.22
+    assert max(len(objects) for objects in drawn) == 6 and min(len(objects) for objects in drawn) == 1
+
+
+@pytest.mark.parametrize("name", GROUNDS)
+def test_grounds_differ_from_each_other_and_from_draw_to_draw(name):
+    one, other = (GROUNDS[name](64, np.random.default_rng(seed)) for seed in (0, 1))
+    assert one.shape == (64, 64, 3) and one.dtype == np.float32
+    assert -0.05 < one.min() and one.max() < 1.25 and not np.array_equal(one, other)
+
+
+def test_captions_count_leave_out_and_vary():
+    dog, tower, liberty, grass = (Word("dog", ("puppy",), plural="dogs"), Word("Tokyo Tower", proper=True),
+                                  Word("Statue of Liberty", proper=True, article="the"), Word("grass", ("lawn",)))  # fmt: skip
+    texts = [describe([(dog, 2), (tower, 1), (liberty, 1)], grass, np.random.default_rng(seed)) for seed in range(400)]
+    assert len(set(texts)) > 200
+    assert any("two dogs" in text for text in texts) and any("a puppy" in text or "puppies" in text for text in texts)
+    assert not any("a Tokyo" in text or "a Statue" in text for text in texts) and any("the Statue" in text for text in texts)
+    named = np.array([[part in text for part in ("dog", "pupp", "Tokyo", "Statue", "grass", "lawn")] for text in texts]).sum(1)
+    assert set(named) == {1, 2, 3, 4} and 0.3 < np.mean(named == 4) < 0.7
+
+
+def test_every_word_of_every_caption_is_known_and_a_scene_has_several_captions():
+    known = set(caption_words(FULL.list))
+    for seed in range(150):
+        captions = FULL.captions(seed, split="tuning")
+        assert not {word for text in captions for word in text.lower().replace(",", "").split()} - known
+    several = [len(set(FULL.captions(seed))) for seed in range(40)]
+    assert np.mean(several) > 3
+
+
+def test_articles_follow_the_sound():
+    assert [with_article(noun) for noun in ("owl", "orange", "umbrella")] == ["an owl", "an orange", "an umbrella"]
+
+
+def test_a_method_is_measured_with_the_family_competing():
+    result = run_benchmark(Segmenter(background="none"), limit=1, split="benchmark-fine", labels="family", scenes="scenes-full")
+    assert set(result.words) == set(FULL.render(0, split="benchmark-fine").words)
+    assert 0 < result.miou < 1
+
+
+@pytest.mark.parametrize("split", ["benchmark", "benchmark-fine", "tuning"])
+def test_it_opens_as_a_data_set(split):
+    dataset = open_dataset("scenes-full", split=split)
+    item = dataset.items[3]
+    assert isinstance(item, SceneItem) and len(dataset) == 200 and len(dataset.classes) == len(NAMES)
+    picture = item.open()
+    assert picture.pixels.shape == (128, 128, 3)
+    present = set(np.unique(item.labels(picture)))
+    assert present <= set(item.rivals())
+    if split == "benchmark-fine":
+        assert len(item.rivals()) > 2

@@ -1,0 +1,87 @@
+"""`maskwright-recipe` on a small list of one's own words: from pictures to a model that maskwright reads."""
+
+import json
+
+import pytest
+from PIL import Image, ImageDraw
+from typer.testing import CliRunner
+
+from maskwright_recipes.cli import app
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+LIST = """
+side = 32
+most = 2
+[objects]
+"my mug" = { picture = "mug.png" }
+plate = { picture = "plate.png", synonyms = ["dish"] }
+[grounds]
+table = { draw = "tiles" }
+"""
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A word list, and the folder of a training of two steps on it."""
+    folder = tmp_path_factory.mktemp("kitchen")
+    for name, colour in (("mug", (220, 40, 30, 255)), ("plate", (40, 60, 200, 255))):
+        picture = Image.new("RGBA", (40, 40))
+        ImageDraw.Draw(picture).ellipse((2, 2, 38, 38), fill=colour)
+        picture.save(folder / f"{name}.png")
+    words = folder / "kitchen.toml"
+    words.write_text(LIST)
+    size = ("--samples", 4, "--batch", 2, "--autoencoder-steps", 2, "--device", "cpu")
+    arguments = ("train", "--words", words, "--out", folder / "run", *size)
+    code, output = run(*arguments)
+    assert code == 0, output
+    return words, folder / "run", arguments, output
+
+
+def test_train_does_everything_in_order_and_then_nothing_twice(trained):
+    words, out, arguments, output = trained
+    steps = [output.rindex(part) for part in ("atlas: ", "autoencoder: PSNR on 200", "step 2/2", "model: ")]
+    assert steps == sorted(steps) and words.with_suffix(".png").is_file()
+    assert json.loads((out / "checkpoint" / "state.json").read_text())["samples"] == 4
+    code, again = run(*arguments)
+    assert code == 0 and "step" not in again and "atlas" not in again and "PSNR" not in again
+
+
+def test_a_training_goes_on_with_more_samples_and_composed_batches(trained):
+    _, out, arguments, _ = trained
+    longer = [8 if part == 4 else part for part in arguments]
+    code, output = run(*longer, "--compose", "device", "--workers", 0)
+    assert code == 0 and "step 4/4" in output
+    assert json.loads((out / "checkpoint" / "state.json").read_text())["samples"] == 8
+
+
+def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
+    words, out, _, _ = trained
+    model = tmp_path / "kitchen"
+    code, output = run("publish", "--words", words, "--out", out, "--to", model)
+    assert code == 0 and "samples seen" in output
+    assert json.loads((model / "maskwright.json").read_text())["labels"] == ["my mug", "plate", "dish", "table"]
+    code, output = run("tune", "--words", words, "--model", model, "--limit", 2, "--try", "timesteps=[[50],[300]]")
+    assert code == 0 and output.count("timesteps") == 4
+    code, output = run("sheet", tmp_path / "sheet.png", "--words", words, "--model", model, "--count", 2, "--device", "cpu")
+    assert code == 0 and Image.open(tmp_path / "sheet.png").size == (260, 130)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "refusal"),
+    [
+        (("train", "--words", "nothing.toml"), "there is no word list 'nothing.toml'"),
+        (("train", "--size", "huge"), "there is no size 'huge': choose one of small, medium, full"),
+        (("train", "--words", "scenes-full", "--compose", "cloud"), "compose must be auto, device or painter"),
+        (("publish", "--out", "nowhere", "--to", "nothing"), "no checkpoint in nowhere: train first"),
+        (("tune", "--try", "hops"), "is no list of values"),
+        (("atlas", "--words", "scenes-full", "--font", "no.ttf"), "no font at no.ttf: install fonts-noto-color-emoji"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, refusal):
+    code, output = run(*arguments)
+    assert code == 1 and refusal in output and len(output.strip().splitlines()) == 1

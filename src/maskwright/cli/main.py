@@ -9,6 +9,7 @@ import typer
 
 from maskwright import __version__
 from maskwright.cli.discover import discover
+from maskwright.cli.distill import distill
 from maskwright.cli.doctor import doctor
 from maskwright.cli.evaluate import evaluate
 from maskwright.cli.models import app as models
@@ -29,6 +30,7 @@ app.command()(regions)
 app.command()(discover)
 app.command()(synthesize)
 app.command()(train)
+app.command()(distill)
 app.add_typer(models, name="models")
 app.command()(evaluate)
 app.command()(report)

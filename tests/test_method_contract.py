@@ -11,6 +11,7 @@ from maskwright.backbones.unet import UNetBackbone
 from maskwright.errors import VocabularyError
 from maskwright.methods import METHODS
 from maskwright.methods.diffsegmenter.method import DiffSegmenter
+from maskwright.methods.foreground_first.method import ForegroundFirst
 from maskwright.methods.maskdiffusion.method import MaskDiffusion
 from maskwright.passes import run_passes
 from maskwright.segmenter import Segmenter
@@ -139,3 +140,18 @@ class TestMaskDiffusion(MethodContract):
 
 class TestMaskDiffusionNoisySoftmax(MethodContract):
     method = MaskDiffusion(attention_factors=(1, 2), feature_factors=(1,), attention="softmax", noise=True, timesteps=(50,), components=4)
+
+
+class TestForegroundFirst(MethodContract):
+    method = ForegroundFirst(factors=(1, 2), inside=0.5)
+
+    @pytest.mark.parametrize("padding", ["merged", "exact"])
+    def test_property_9_shared_under_a_labels_own_prompt_is_per_label(self, backbone: UNetBackbone, padding: str) -> None:
+        """Of one label: several have one foreground in common, which none has when it is read alone."""
+        method = dataclasses.replace(self.method, padding=padding)
+        per_label = self.score(backbone, prompting="per-label", padding=padding)
+        for number, label in enumerate(LABELS):
+            plan = plan_text(backbone.text, Vocabulary.parse([label]), method.wording(), "per-label")
+            reading = backbone.read(random(1, 4, 8, 12), method.probe(), condition=plan.passes[0].condition)
+            keys = plan_text(backbone.text, Vocabulary.parse(LABELS), method.wording(), "shared").keys.label(number)
+            assert_close(method.score(reading, keys)[0, 0], per_label[0, number])

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from maskwright.cli import options
+from maskwright.cli.decoding import read_decoder
 from maskwright.cli.engine import ModelOptions, describe_model
 from maskwright.cli.environment import prepare
 from maskwright.cli.guard import guarded
@@ -16,48 +17,78 @@ from maskwright.cli.output import Reporter, start_table
 from maskwright.cli.resume import expected
 from maskwright.cli.run import Job, run
 from maskwright.errors import SettingsError
-from maskwright.methods import DISCOVERY_METHODS, Methods
+from maskwright.methods import DECODER_METHODS, DISCOVERY_METHODS, Methods
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from maskwright.decoders.discoverer import DecoderDiscoverer
     from maskwright.discovery.discoverer import Discoverer
     from maskwright.discovery.result import Discovery
     from maskwright.vocabulary import Vocabulary
 
 FILES = ("mask", "overlay", "json")
+BY_DECODER = "diffusionseg"
+FINDERS: Methods = {**DISCOVERY_METHODS, BY_DECODER: DECODER_METHODS[BY_DECODER]}
+UNSAID = ("given", "without words")  # choices of words that a table need not explain
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoveryOptions(ModelOptions):
-    """The options of a method that finds what stands out."""
+    """The options of a method that finds what stands out.
 
-    methods: ClassVar[Methods] = DISCOVERY_METHODS
+    Attributes:
+        decoder: folder of a trained one, or "bundled"; "" for none.
+
+    Raises:
+        SettingsError: as in every command, or a decoder beside another method or settings.
+    """
+
+    methods: ClassVar[Methods] = FINDERS
 
     method: str = "attentioncut"
+    decoder: str = ""
 
-    def load(self) -> "Discoverer":
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.decoder and self.method != BY_DECODER:
+            raise SettingsError(f"--decoder is for --method {BY_DECODER}, not for {self.method}: leave one of them out")
+        if self.method == BY_DECODER and self.settings:
+            raise SettingsError("--set has nothing to set: what a decoder reads was settled when it was trained; name another by --decoder")
+
+    def load(self) -> "Discoverer | DecoderDiscoverer":
         """Checks what needs torch to be checked, then loads the model.
 
         Raises:
             SettingsError: settings, device or dtype that cannot be used.
-            ModelError: a model that cannot be loaded.
+            ModelError: a model or decoder that cannot be loaded, or two that do not belong together.
         """
+        common: dict[str, Any] = {"refine": self.refine, "seed": self.seed, "batch": self.pictures, "offline": self.offline}
+        if self.method == BY_DECODER:
+            from maskwright.decoders.discoverer import DecoderDiscoverer
+            from maskwright.decoders.identity import open_decoder
+
+            decoder = open_decoder(self.decoder or "bundled", task="saliency")
+            return DecoderDiscoverer(self.load_backbone(), decoder, **common)
         settings, backbone = self.read_settings(), self.load_backbone()
         from maskwright.discovery.discoverer import Discoverer
 
-        return Discoverer(
-            backbone, self.method, settings=settings, refine=cast(Any, self.refine), seed=self.seed, batch=self.pictures,
-            offline=self.offline,
-        )  # fmt: skip
+        return Discoverer(backbone, self.method, settings=settings, **common)
 
 
 @guarded
 def discover(
     inputs: options.Inputs,
     method: Annotated[
-        str, typer.Option("--method", metavar="|".join(DISCOVERY_METHODS), help="How the object is cut out.")
-    ] = "attentioncut",
+        str | None,
+        typer.Option(
+            "--method", metavar="|".join(FINDERS), help="How the object is cut out.",
+            show_default=f"attentioncut, or {BY_DECODER} with --decoder",
+        ),
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option(metavar="FOLDER|bundled", help=f"A decoder of `maskwright train`, for {BY_DECODER}; it needs no words.")
+    ] = None,
     labels: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,16 +120,19 @@ def discover(
     For each picture NAME: NAME.mask.png (255 = object), NAME.overlay.png and NAME.json.
     """
     prepare(offline=offline)
+    decoder = "" if decoder is None else read_decoder(decoder)
     chosen = DiscoveryOptions(
-        model=model, method=method, settings=settings or (), refine=refine, seed=seed, device=device, dtype=dtype, batch=batch,
-        offline=offline,
+        model=model, method=method or (BY_DECODER if decoder else "attentioncut"), decoder=decoder, settings=settings or (),
+        refine=refine, seed=seed, device=device, dtype=dtype, batch=batch, offline=offline,
     )  # fmt: skip
+    if chosen.method == BY_DECODER and background is not None:
+        raise SettingsError("--background stands in the prompts of other methods: a decoder knows the background itself, leave it out")
     vocabulary = _read_words(labels or (), labels_file, background)
     report = Reporter(FILES, lambda result: show_discovery(result, box=boxes), as_json=as_json, quiet=quiet)
 
     def load() -> Job:
         discoverer = chosen.load()
-        quest = discoverer.quest(vocabulary, match=match)
+        quest = discoverer.quest(vocabulary, match=match)  # refuses words for a decoder that was trained without any
         wanted = expected(discoverer.record(quest), named=True)
         return Job(
             line=f"{describe_model(discoverer.reader.backbone)}; {discoverer.method.name}, {quest.choice}",
@@ -130,5 +164,5 @@ def show_discovery(result: "Discovery", *, box: bool) -> "Iterator[RenderableTyp
     where = ", ".join(map(str, result.box)) if result.box else "none"
     table.add_row(Text(result.word), f"{share:.1%}", score, *([where] if box else []))
     yield table
-    if result.choice != "given":
+    if result.choice not in UNSAID:
         yield Text(f"the word: {result.choice}", style="dim")

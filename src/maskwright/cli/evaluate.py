@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 
 import typer
 
@@ -18,7 +18,7 @@ from maskwright.cli.labels import read_labels
 from maskwright.cli.output import print_json
 from maskwright.cli.progress import progress_bar
 from maskwright.errors import SettingsError
-from maskwright.methods import ALL_METHODS, METHODS, Methods
+from maskwright.methods import ALL_METHODS, DECODER_METHODS, METHODS, Methods
 
 if TYPE_CHECKING:
     from maskwright.evaluation.crews import Choice
@@ -57,7 +57,7 @@ def evaluate(
     model: options.Model = "sticker",
     labels: Annotated[
         list[str] | None,
-        typer.Option("--labels", "-l", metavar="WORDS", help="Where the set names no classes; @name: each picture's name."),
+        typer.Option("--labels", "-l", metavar="WORDS", help="Where the set names no classes; @name, @truth: each picture's own."),
     ] = None,
     refine: options.Refine = "none",
     category_filter: Annotated[
@@ -131,6 +131,7 @@ def _make_runner(
 ) -> "Runner":  # fmt: skip
     """Checks what can be checked before a model is loaded, then loads it."""
     from maskwright.datasets.registry import open_dataset
+    from maskwright.decoders.identity import open_decoder
     from maskwright.evaluation.runner import Part, Runner
     from maskwright.evaluation.task import Task
 
@@ -139,10 +140,13 @@ def _make_runner(
     pictures, which = open_dataset(dataset, split=split), Part(*part)
     vocabulary: Words = None
     if words:
-        vocabulary = "@name" if list(words) == ["@name"] else read_labels(words, None, background="none")
+        special = {"@name": "@name", "@truth": "@truth"}.get(words[0]) if len(words) == 1 else None
+        vocabulary = cast("Words", special) or read_labels(words, None, background="none")
     task = Task(pictures, protocol, vocabulary)
     for choice in choices:
         task.refuse(choice.method)
+        if choice.method in DECODER_METHODS:
+            open_decoder(str(choice.settings.get("decoder", "bundled")), task="saliency" if choice.method == "diffusionseg" else "semantic")
     if not which.numbers(len(pictures)):
         raise SettingsError(f"this shard has no pictures: {len(pictures)} are there, and --limit may leave fewer")
     backbone = engine.load_backbone()

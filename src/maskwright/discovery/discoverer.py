@@ -34,7 +34,7 @@ class Quest:
 
     Attributes:
         vocabulary: the words; those marked as background stand in the prompt beside them, are never looked for, and take what is theirs.
-        choice: where they come from; two of the four mean that one of them is chosen for each picture.
+        choice: where they come from; a "best match" means that one of them is chosen for each picture.
     """
 
     vocabulary: Vocabulary
@@ -48,7 +48,7 @@ class Quest:
     @property
     def chooses(self) -> bool:
         """Whether one word is chosen for each picture."""
-        return self.choice in ("best match of the given words", "best match of the model's words")
+        return self.choice.startswith("best match")
 
 
 class Discoverer:

@@ -22,7 +22,10 @@ from maskwright.solvers.components import largest_component, tight_box
 from maskwright.vocabulary import LONGEST, Label, Vocabulary
 
 THRESHOLD = 0.5
-Choice = Literal["given", "best match of the given words", "best match of the model's words", "generic word"]
+Choice = Literal[
+    "given", "best match of the given words", "best match of the model's words", "best match of the decoder's words", "generic word",
+    "without words",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,7 +34,7 @@ class Discovery:
 
     Attributes:
         picture: the picture.
-        words: what was looked for; several words mean all that they name together.
+        words: what was looked for; several words mean all that they name together. Without words, what the object is called.
         choice: where the words come from.
         probability: (H, W) float32 in 0..1, that a pixel belongs to the object.
         record: how it was made.

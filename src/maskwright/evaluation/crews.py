@@ -4,23 +4,24 @@ import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from maskwright.decoders.discoverer import DecoderDiscoverer
+from maskwright.decoders.segmenter import DecoderSegmenter
 from maskwright.discovery.discoverer import Discoverer
-from maskwright.errors import SettingsError, VocabularyError, brief
-from maskwright.evaluation.statistics import Statistics
+from maskwright.evaluation.decoder_crew import DecoderCrew
+from maskwright.evaluation.outcomes import Crew, Outcome, explain, seconds_of, without_timings
 from maskwright.evaluation.task import Task, Truth
 from maskwright.grouping import Grouper
 from maskwright.images import Picture
-from maskwright.methods import DISCOVERY_METHODS, METHODS, REGION_METHODS
+from maskwright.methods import DECODER_METHODS, DISCOVERY_METHODS, METHODS, REGION_METHODS, make_method
 from maskwright.reader import Reader
 from maskwright.readings.probe import Probe
 from maskwright.segmentation import Segmentation
 from maskwright.segmenter import PictureReading, Segmenter
-
-Seconds = dict[str, float | None]
+from maskwright.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -36,41 +37,6 @@ class Choice:
     key: str
     method: str
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a method gave for a picture.
-
-    Attributes:
-        statistics: what it counts.
-        seconds: "read" (None where it cannot be told from scoring), "score", "all". A shared reading counts in full for each method.
-        failed: the reason in one line, None where it worked.
-        result: the Segmentation or Discovery, None where it failed or nothing was looked for.
-        threshold: the background threshold that is still to be applied to the result, None for none.
-    """
-
-    statistics: Statistics
-    seconds: Seconds
-    failed: str | None = None
-    result: Any = None
-    threshold: float | None = None
-
-
-class Crew(Protocol):
-    """Methods that work together on a picture."""
-
-    def work(self, picture: Picture, truth: Truth) -> Iterator[tuple[str, Outcome]]:
-        """The outcome of each method by its key."""
-        ...
-
-    def records(self) -> dict[str, dict[str, Any]]:
-        """How each method makes its results, by its key, without timings."""
-        ...
-
-    def fail(self, truth: Truth | None, reason: str) -> Iterator[tuple[str, Outcome]]:
-        """The outcome of each method where a picture cannot even be opened."""
-        ...
 
 
 class TextCrew:
@@ -95,7 +61,7 @@ class TextCrew:
         thresholds = self.task.thresholds(own)
         words = "|".join(label.name for label in vocabulary if label.background)
         background = thresholds[0] if thresholds else words or None
-        return _without_timings(dataclasses.replace(segmenter.record(vocabulary), background=background))
+        return without_timings(dataclasses.replace(segmenter.record(vocabulary), background=background))
 
     def fail(self, truth: Truth | None, reason: str) -> Iterator[tuple[str, Outcome]]:
         """See Crew."""
@@ -133,7 +99,7 @@ class TextCrew:
             result: Segmentation | None = None
             if chosen or self.task.words is not None:
                 result = segmenter.segment(source, self.task.vocabulary(picture.name, own, chosen))
-            seconds = _seconds(read, time.perf_counter() - began)
+            seconds = seconds_of(read, time.perf_counter() - began)
             numbers = np.zeros(picture.size, dtype=np.uint16) if result is None else result.label_map
             confidence = np.zeros(picture.size, dtype=np.float32) if result is None else result.confidence
             predicted, probable = self.task.positions(numbers, chosen), segmenter.method.stretch == "label"
@@ -144,7 +110,7 @@ class TextCrew:
 
     def _failed(self, key: str, truth: Truth | None, reason: str) -> Outcome:
         method = self.segmenters[key].method
-        return Outcome(self.task.count_failure(truth, method.name, method.background), _seconds(None, 0.0), reason)
+        return Outcome(self.task.count_failure(truth, method.name, method.background), seconds_of(None, 0.0), reason)
 
 
 class RegionCrew:
@@ -161,12 +127,12 @@ class RegionCrew:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """See Crew."""
-        return {key: _without_timings(self.grouper.record(name)) for name, key in self.keys.items()}
+        return {key: without_timings(self.grouper.record(name)) for name, key in self.keys.items()}
 
     def fail(self, truth: Truth | None, reason: str) -> Iterator[tuple[str, Outcome]]:
         """See Crew."""
         for name, key in self.keys.items():
-            yield key, Outcome(self.task.count_failure(truth, name, None), _seconds(None, 0.0), reason)
+            yield key, Outcome(self.task.count_failure(truth, name, None), seconds_of(None, 0.0), reason)
 
     def work(self, picture: Picture, truth: Truth) -> Iterator[tuple[str, Outcome]]:
         """See Crew."""
@@ -181,35 +147,39 @@ class RegionCrew:
 
     def _outcome(self, result: Segmentation, truth: Truth) -> Outcome:
         timings = dict(result.record.timings)
-        seconds = _seconds(timings.pop("read"), sum(timings.values()))
+        seconds = seconds_of(timings.pop("read"), sum(timings.values()))
         return Outcome(self.task.count_regions(truth, result.label_map.astype(np.int64) - 1), seconds, None, result)
 
 
 class DiscoveryCrew:
-    """One discovery method, in a pass of its own."""
+    """One discovery method or saliency decoder, in passes of its own; a decoder that wants no words is not told any."""
 
-    def __init__(self, task: Task, key: str, discoverer: Discoverer) -> None:
+    def __init__(self, task: Task, key: str, discoverer: Discoverer | DecoderDiscoverer) -> None:
         self.task, self.key, self.discoverer = task, key, discoverer
 
     def records(self) -> dict[str, dict[str, Any]]:
         """See Crew."""
-        return {self.key: _without_timings(self.discoverer.record(self.discoverer.quest(self.task.words_for(None))))}
+        return {self.key: without_timings(self.discoverer.record(self.discoverer.quest(self._words(None))))}
+
+    def _words(self, name: str | None) -> Vocabulary | None:
+        wanted = isinstance(self.discoverer, Discoverer) or self.discoverer.wants_words
+        return self.task.words_for(name) if wanted else None
 
     def fail(self, truth: Truth | None, reason: str) -> Iterator[tuple[str, Outcome]]:
         """See Crew."""
-        yield self.key, Outcome(self.task.count_failure(truth, self.discoverer.method.name, None), _seconds(None, 0.0), reason)
+        yield self.key, Outcome(self.task.count_failure(truth, self.discoverer.method.name, None), seconds_of(None, 0.0), reason)
 
     def work(self, picture: Picture, truth: Truth) -> Iterator[tuple[str, Outcome]]:
         """See Crew."""
         try:
-            result = self.discoverer.discover(picture, self.task.words_for(picture.name))
+            result = self.discoverer.discover(picture, self._words(picture.name))
             timings = dict(result.record.timings)
             score = timings.pop("foreground_and_full_size")
             statistics = self.task.count_foreground(truth, result.probability, result.box)
         except Exception as error:  # noqa: BLE001
             yield from self.fail(truth, explain(error))
             return
-        yield self.key, Outcome(statistics, _seconds(sum(timings.values()), score), None, result)
+        yield self.key, Outcome(statistics, seconds_of(sum(timings.values()), score), None, result)
 
 
 def make_crews(task: Task, choices: Sequence[Choice], reader: Reader, **segmenting: Any) -> list[Crew]:
@@ -242,18 +212,16 @@ def make_crews(task: Task, choices: Sequence[Choice], reader: Reader, **segmenti
         DiscoveryCrew(task, choice.key, Discoverer(reader.backbone, choice.method, settings=choice.settings, **common))
         for choice in choices if choice.method in DISCOVERY_METHODS
     ]  # fmt: skip
+    crews += [_decoder_crew(task, choice, reader, common) for choice in choices if choice.method in DECODER_METHODS]
     return crews
 
 
-def explain(error: Exception) -> str:
-    """Why a picture failed, in one line.
-
-    Raises:
-        SettingsError, VocabularyError: what no picture can be blamed for.
-    """
-    if isinstance(error, SettingsError | VocabularyError):
-        raise error
-    return brief(error)
+def _decoder_crew(task: Task, choice: Choice, reader: Reader, common: Mapping[str, Any]) -> Crew:
+    """A trained decoder at work on what it was trained for."""
+    decoder = make_method(choice.method, choice.settings, among=DECODER_METHODS).decoder
+    if choice.method == "diffusionseg":
+        return DiscoveryCrew(task, choice.key, DecoderDiscoverer(reader.backbone, decoder, **common))
+    return DecoderCrew(task, choice.key, DecoderSegmenter(reader.backbone, decoder, **common))
 
 
 def _group(segmenters: Mapping[str, Segmenter]) -> list[tuple[Probe | None, tuple[str, ...]]]:
@@ -285,13 +253,3 @@ def _without_repeats(choices: Sequence[Choice]) -> list[list[Choice]]:
         else:
             free.append(choice)
     return lists
-
-
-def _seconds(read: float | None, score: float) -> Seconds:
-    return {"read": None if read is None else round(read, 4), "score": round(score, 4), "all": round((read or 0.0) + score, 4)}
-
-
-def _without_timings(record: Any) -> dict[str, Any]:
-    content: dict[str, Any] = record.as_dict()
-    del content["timings"]
-    return content

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from maskwright.evaluation.crews import Outcome
+from maskwright.evaluation.outcomes import Outcome
 from maskwright.evaluation.report.pictures import FOLDER, choose_pictures, overlay_path, truth_path
 from maskwright.evaluation.run_folder import RunFolder
 from maskwright.evaluation.runner import Runner
@@ -91,7 +91,7 @@ def show_truth(task: Task, picture: Picture, truth: Truth) -> Segmentation | Non
     if task.kind == "boxes":
         return None
     if task.kind == "foreground":
-        labels, numbers = [Label("foreground")], truth.astype(np.uint16)
+        labels, numbers = [Label("foreground")], (truth > 0).astype(np.uint16)
     elif task.kind == "regions":
         values, places = np.unique(truth[0], return_inverse=True)
         labels, numbers = [Label(f"region {place + 1}") for place in range(len(values))], places.reshape(truth[0].shape) + 1

@@ -17,7 +17,8 @@ from PIL import Image
 
 from maskwright.datasets.contract import EvaluationItem, EvaluationSet
 from maskwright.errors import SettingsError
-from maskwright.evaluation.crews import Choice, Outcome, explain, make_crews
+from maskwright.evaluation.crews import Choice, make_crews
+from maskwright.evaluation.outcomes import Outcome, explain
 from maskwright.evaluation.protocol import Protocol
 from maskwright.evaluation.run_folder import Line, RunFolder
 from maskwright.evaluation.task import Task, Truth, Words

@@ -13,17 +13,19 @@ import numpy.typing as npt
 from maskwright.datasets.contract import IGNORE, EvaluationItem, EvaluationSet, Kind, LabelMap
 from maskwright.errors import SettingsError
 from maskwright.evaluation import statistics as count
+from maskwright.evaluation.boxes import label_boxes
 from maskwright.evaluation.protocol import Protocol
 from maskwright.evaluation.statistics import Statistics
 from maskwright.images import Picture
-from maskwright.methods import DISCOVERY_METHODS, METHODS
+from maskwright.methods import DECODER_METHODS, DISCOVERY_METHODS, METHODS
 from maskwright.solvers.components import largest_component, tight_box
 from maskwright.vocabulary import Label, Vocabulary
 
 GROUND_AND_OBJECT = (Label("background", background=True), Label("foreground"))
 DEFAULT_THRESHOLD = 0.5
-Words = Vocabulary | Literal["@name"] | None
-Truth = Any  # by kind: a label map, a mask, several region maps, or boxes
+FINDERS = (*DISCOVERY_METHODS, "diffusionseg")  # what finds one object
+Words = Vocabulary | Literal["@name", "@truth"] | None
+Truth = Any  # by kind: a label map, a map of objects, several region maps, or boxes
 
 
 class Task:
@@ -33,7 +35,7 @@ class Task:
         dataset: with its truth.
         protocol: how predictions become numbers.
         words: to look for in sets whose truth has no class names, several mean all that they name together; "@name" looks for the
-            words in the name of each picture, "bmx trees" in bmx-trees-00016.
+            words in the name of each picture, "bmx trees" in bmx-trees-00016, "@truth" for those that its truth has (an oracle).
 
     Attributes:
         kind: of the truth.
@@ -42,9 +44,11 @@ class Task:
     """
 
     def __init__(self, dataset: EvaluationSet, protocol: Protocol, words: Words = None) -> None:
-        """Raises SettingsError for words beside a set that has its own."""
+        """Raises SettingsError for words beside a set that has its own, and for words of a truth that has none."""
         if dataset.kind == "classes" and words is not None:
             raise SettingsError(f"{dataset.name} has its own classes: leave --labels out")
+        if words == "@truth" and dataset.items[0].words() is None:
+            raise SettingsError(f"the truth of {dataset.name} has no words for its pictures: give them, for instance --labels horse")
         self.dataset, self.protocol, self.words = dataset, protocol, words
         self.kind: Kind = dataset.kind
         foreground = dataset.kind == "foreground"
@@ -66,15 +70,23 @@ class Task:
         """
         if self.words is None or isinstance(self.words, Vocabulary):
             return self.words
+        if self.words == "@truth" and name is not None:
+            return self._items[name].words()
         return Vocabulary.parse([self.words if name is None else " ".join(re.findall(r"[^\W\d_]+", name))])
+
+    @cached_property
+    def _items(self) -> dict[str, EvaluationItem]:
+        return {item.name: item for item in self.dataset.items}
 
     def refuse(self, method: str) -> None:
         """Raises SettingsError for a method that this truth cannot measure, or that lacks words."""
         if method in METHODS and self.kind != "classes" and self.words is None:
             raise SettingsError(f"{self.dataset.name} names no classes, but {method} needs words: add for instance --labels horse")
-        if method in DISCOVERY_METHODS and self.kind not in ("foreground", "boxes"):
+        if method in FINDERS and self.kind not in ("foreground", "boxes"):
             raise SettingsError(f"{method} finds one object, which a set of {self.kind} cannot measure: choose another method")
-        if method not in (*METHODS, *DISCOVERY_METHODS) and self.kind == "boxes":
+        if method == "diffusionseg-semantic" and self.kind != "classes":
+            raise SettingsError(f"{method} finds classes, which a set of {self.kind} cannot measure: choose another method")
+        if method not in (*METHODS, *DISCOVERY_METHODS, *DECODER_METHODS) and self.kind == "boxes":
             raise SettingsError(f"{method} parts pictures into regions, which a set of boxes cannot measure: choose another method")
 
     def picture(self, picture: Picture) -> Picture:
@@ -92,6 +104,8 @@ class Task:
     def truth(self, item: EvaluationItem, picture: Picture) -> Truth:
         """The truth of a picture: classes that are not scored become IGNORE, maps have the protocol's resolution.
 
+        Of sets of foreground it is (H, W) int64, 0 for the ground and a number for each object.
+
         Raises:
             DatasetError: truth that cannot be read.
         """
@@ -100,7 +114,7 @@ class Task:
         if self.kind == "regions":
             return tuple(self.scaled(self.cropped(regions)) for regions in item.regions(picture))
         if self.kind == "foreground":
-            return self.scaled(self.cropped(item.foreground(picture)))
+            return self.scaled(self.cropped(item.objects(picture)))
         labels = self.cropped(item.labels(picture))
         if self._ground is not None and self.background is None:
             labels = np.where(labels == self._ground, IGNORE, labels)
@@ -147,7 +161,7 @@ class Task:
         """Positions of the classes that compete in a picture."""
         if self.protocol.labels != "present":
             return self.foreground
-        there = set(np.unique(truth).tolist())
+        there = set(np.unique(self._classes_of(truth)).tolist())
         return tuple(place for place in self.foreground if place in there)
 
     @cached_property
@@ -164,7 +178,7 @@ class Task:
 
     def regions_in(self, truth: Truth) -> int:
         """How many regions the truth has; of several annotators' the median."""
-        maps = truth if self.kind == "regions" else (truth,)
+        maps = truth if self.kind == "regions" else (self._classes_of(truth),)
         return max(1, round(median(len(np.unique(one[one >= 0])) for one in maps)))
 
     def count_labels(
@@ -188,7 +202,7 @@ class Task:
         if self.kind == "boxes":
             return count.box_statistics(tight_box(largest_component(mask)), truth)
         counted = count.label_statistics(
-            truth.astype(np.int64), self.scaled(classes), self.scaled(confidence), classes=len(self.names), background=self.background,
+            self._classes_of(truth), self.scaled(classes), self.scaled(confidence), classes=len(self.names), background=self.background,
             thresholds=thresholds, probable=probable,
         )  # fmt: skip
         return counted if self.kind == "classes" else counted | _count_mask(truth, self.scaled(mask).astype(np.float32))
@@ -197,7 +211,7 @@ class Task:
         """What segments without names, (H, W) from 0, count."""
         if self.kind == "regions":
             return count.agreement_statistics(truth, self.scaled(segments))
-        return count.segment_statistics(truth.astype(np.int64), self.scaled(segments), classes=len(self.names))
+        return count.segment_statistics(self._classes_of(truth), self.scaled(segments), classes=len(self.names))
 
     def count_foreground(self, truth: Truth, probability: npt.NDArray[np.float32], box: Sequence[float] | None) -> Statistics:
         """What a discovered object, a probability (H, W) and a box, counts."""
@@ -213,21 +227,24 @@ class Task:
             return {}
         if self.kind == "regions":
             return count.wrong_agreement(truth)
-        if method in DISCOVERY_METHODS:
+        if method in FINDERS:
             return _wrong_mask(truth)
-        labels = truth.astype(np.int64)
-        if method not in METHODS:
+        labels = self._classes_of(truth)
+        if method not in (*METHODS, *DECODER_METHODS):
             return count.wrong_segments(labels, classes=len(self.names))
         wrong = count.wrong_labels(labels, classes=len(self.names), thresholds=self.thresholds(own))
         return wrong if self.kind == "classes" else wrong | _wrong_mask(truth)
 
+    def _classes_of(self, truth: LabelMap) -> LabelMap:
+        """Classes of pixels, (H, W) int64: in a set of foreground all objects are one."""
+        return (truth > 0).astype(np.int64) if self.kind == "foreground" else truth
 
-def _count_mask(truth: npt.NDArray[np.bool_], probability: npt.NDArray[np.float32]) -> Statistics:
-    """Saliency, and whether the box of the largest piece at 0.5 hits the box of the truth."""
-    box = tight_box(truth)
+
+def _count_mask(truth: LabelMap, probability: npt.NDArray[np.float32]) -> Statistics:
+    """Saliency, and whether the box of the largest piece at 0.5 hits the box of any object of the truth."""
     found = tight_box(largest_component(probability > DEFAULT_THRESHOLD))
-    return count.saliency_statistics(probability, truth) | count.box_statistics(found, [] if box is None else [box])
+    return count.saliency_statistics(probability, truth > 0) | count.box_statistics(found, list(label_boxes(truth).values()))
 
 
-def _wrong_mask(truth: npt.NDArray[np.bool_]) -> Statistics:
-    return count.wrong_saliency(truth) | count.box_statistics(None, [])
+def _wrong_mask(truth: LabelMap) -> Statistics:
+    return count.wrong_saliency(truth > 0) | count.box_statistics(None, [])

@@ -12,6 +12,7 @@ Methods = Mapping[str, tuple[str, str]]  # name: module and class
 METHODS: Methods = {  # driven by text: labels in, score maps out
     "diffsegmenter": ("maskwright.methods.diffsegmenter.method", "DiffSegmenter"),
     "maskdiffusion": ("maskwright.methods.maskdiffusion.method", "MaskDiffusion"),
+    "foreground-first": ("maskwright.methods.foreground_first.method", "ForegroundFirst"),
 }
 REGION_METHODS: Methods = {  # no words: regions out
     "maskdiffusion-unsupervised": ("maskwright.methods.maskdiffusion_unsupervised.method", "MaskDiffusionUnsupervised"),
@@ -23,7 +24,11 @@ DISCOVERY_METHODS: Methods = {  # what stands out: a word's foreground out
     "attentioncut": ("maskwright.methods.attentioncut.method", "AttentionCut"),
     "daam": ("maskwright.methods.daam.method", "Daam"),
 }
-ALL_METHODS: Methods = {**METHODS, **REGION_METHODS, **DISCOVERY_METHODS}
+DECODER_METHODS: Methods = {  # a trained decoder on frozen features: one object out, or labels
+    "diffusionseg": ("maskwright.methods.diffusionseg.method", "DiffusionSeg"),
+    "diffusionseg-semantic": ("maskwright.methods.diffusionseg.method", "DiffusionSegSemantic"),
+}
+ALL_METHODS: Methods = {**METHODS, **REGION_METHODS, **DISCOVERY_METHODS, **DECODER_METHODS}
 
 
 def make_method(name: str, settings: Mapping[str, Any] | None = None, *, among: Methods = METHODS) -> Any:

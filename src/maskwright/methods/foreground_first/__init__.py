@@ -1,0 +1,1 @@
+"""Foreground first, a method of this project."""

@@ -1,7 +1,8 @@
-"""What others read: pictures, JSON, COCO, supervision, and the format of the Hugging Face pipeline."""
+"""What others read: pictures, JSON, COCO, supervision, FiftyOne, and the format of the Hugging Face pipeline."""
 
 from maskwright.exports.coco import to_coco
 from maskwright.exports.document import to_document, to_json
+from maskwright.exports.fiftyone import to_fiftyone
 from maskwright.exports.files import write_outputs
 from maskwright.exports.overlay import draw_overlay
 from maskwright.exports.png import to_png
@@ -12,6 +13,7 @@ __all__ = [
     "draw_overlay",
     "to_coco",
     "to_document",
+    "to_fiftyone",
     "to_json",
     "to_png",
     "to_supervision",

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as coco_mask
 
+from maskwright.exports.results import Result, as_segmentation
 from maskwright.segmentation import Segmentation
 
 
@@ -16,11 +17,11 @@ def encode_mask(mask: npt.NDArray[np.bool_]) -> dict[str, Any]:
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
-def to_coco(seg: Segmentation, *, image_id: int = 1, first_annotation_id: int = 1) -> dict[str, list[dict[str, Any]]]:
+def to_coco(result: Result, *, image_id: int = 1, first_annotation_id: int = 1) -> dict[str, list[dict[str, Any]]]:
     """A COCO data set of one picture: one annotation for each label that was found.
 
     Args:
-        seg: the result.
+        result: a Segmentation, or a Discovery, whose label is the one that its words make.
         image_id: id of the picture.
         first_annotation_id: annotations are numbered from here, so that several pictures can be put together.
 
@@ -28,6 +29,7 @@ def to_coco(seg: Segmentation, *, image_id: int = 1, first_annotation_id: int = 
         {"images", "annotations", "categories"}, plain JSON values. Category ids are label numbers, boxes [x, y, width, height];
         "score" is the mean winning score.
     """
+    seg = as_segmentation(result)
     height, width = seg.picture.size
     image = {"id": image_id, "file_name": _file_name(seg), "height": height, "width": width}
     found = [(region, region.box) for region in seg.regions if region.box]

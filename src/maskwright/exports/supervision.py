@@ -5,14 +5,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from maskwright.errors import MissingExtraError
-from maskwright.segmentation import Segmentation
+from maskwright.exports.results import Result, as_segmentation
 
 if TYPE_CHECKING:
     import supervision
 
 
-def to_supervision(seg: Segmentation) -> "supervision.Detections":
+def to_supervision(result: Result) -> "supervision.Detections":
     """One detection for each label that was found.
+
+    Args:
+        result: a Segmentation, or a Discovery, whose label is the one that its words make.
 
     Returns:
         supervision.Detections: `mask` (n, H, W) bool, `xyxy` (n, 4) float32 pixels with the maximum excluded, `class_id` the
@@ -25,6 +28,7 @@ def to_supervision(seg: Segmentation) -> "supervision.Detections":
         import supervision
     except ImportError as error:
         raise MissingExtraError("supervision", purpose="to_supervision", extra="supervision") from error
+    seg = as_segmentation(result)
     found = [region for region in seg.regions if region.box]
     boxes = np.array([region.box for region in found], dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]  # width and height to the excluded maximum

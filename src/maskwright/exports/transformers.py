@@ -5,15 +5,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from maskwright.segmentation import Segmentation
+from maskwright.exports.results import Result, as_segmentation
 
 
-def to_transformers(seg: Segmentation) -> list[dict[str, Any]]:
+def to_transformers(result: Result) -> list[dict[str, Any]]:
     """One entry for each label that was found, in the labels' order.
+
+    Args:
+        result: a Segmentation, or a Discovery, whose label is the one that its words make.
 
     Returns:
         [{"label": name, "score": mean winning score, "mask": Pillow image "L" with 0 and 255}, ...].
     """
+    seg = as_segmentation(result)
     return [
         {
             "label": region.name,

@@ -18,6 +18,7 @@ from maskwright.cli.report import report
 from maskwright.cli.reproduce import reproduce
 from maskwright.cli.scenes import benchmark_scenes
 from maskwright.cli.segment import segment
+from maskwright.cli.serve import serve
 from maskwright.cli.synthesize import synthesize
 from maskwright.cli.train import train
 
@@ -36,6 +37,7 @@ app.command()(evaluate)
 app.command()(report)
 app.command()(reproduce)
 app.command("benchmark-scenes")(benchmark_scenes)
+app.command()(serve)
 app.command()(doctor)
 
 

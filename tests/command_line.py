@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,17 +24,26 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(catalog.__file__).parents[2])
 load_once = cache(loading.load_backbone)
 
 
-@pytest.fixture(autouse=True)
-def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+@contextmanager
+def restored() -> Iterator[None]:
     """A command changes the process that it runs in; here that is the test's own, which is put back."""
     logger = logging.getLogger("maskwright")
     environment, handlers, propagate = os.environ.copy(), logger.handlers[:], logger.propagate
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(environment)
+        logger.handlers[:], logger.propagate = handlers, propagate
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A folder of its own, and a model that is loaded once."""
     monkeypatch.setattr(loading, "load_backbone", load_once)
     monkeypatch.chdir(tmp_path)
-    yield
-    os.environ.clear()
-    os.environ.update(environment)
-    logger.handlers[:], logger.propagate = handlers, propagate
+    with restored():
+        yield
 
 
 @pytest.fixture

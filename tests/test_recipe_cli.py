@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from maskwright_recipes.cli import app
+from tests.command_line import restored
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 LIST = """
@@ -21,7 +22,8 @@ table = { draw = "tiles" }
 
 
 def run(*arguments):
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    with restored():
+        result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     return result.exit_code, result.output
 
 

@@ -140,6 +140,23 @@ def sheet(
     sample_sheet(model, captions, to, device=choose_device(device))
 
 
+@app.command()
+@guarded
+def decoder(
+    to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the decoder goes; one that is there is replaced.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="That draws the pairs.")] = "sticker",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the run.")] = Path("runs/decoder"),
+    pairs: Annotated[int, typer.Option(metavar="NUMBER", help="To draw; the filters keep most.", min=2)] = 1120,
+    epochs: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 10,
+) -> None:  # fmt: skip
+    """Draw pairs of a model's own words and train the saliency decoder that comes with it; goes on where it was stopped."""
+    from maskwright_recipes.decoder import DecoderPlan, train_bundled
+
+    trained = train_bundled(DecoderPlan(model, out, pairs, epochs=epochs), to)
+    megabytes = sum(file.stat().st_size for file in to.iterdir()) / 1e6
+    print(f"{to}: {megabytes:.1f} MB, trained on {trained.training['trained_on']} pairs")
+
+
 def main() -> None:
     """Console entry."""
     app(prog_name="maskwright-recipe")

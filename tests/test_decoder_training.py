@@ -31,6 +31,7 @@ from maskwright.training.examples import Example, ExampleSet
 from maskwright.training.loop import TrainingSettings
 from tests.drawn_pairs import draw_pairs
 from tests.tiny import digest, random
+from tests.watching import opened_pictures
 
 SMALL = DecoderSettings(inversion="none", width=8)
 SETTINGS = TrainingSettings(epochs=2, batch=5, rate=0.01, seed=2)
@@ -232,3 +233,10 @@ class TestTraining:
 
 def _stop(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+def test_training_reads_no_picture_but_those_of_its_data_set(reader: Reader, data: Path, tmp_path: Path) -> None:
+    with opened_pictures() as opened:
+        list(begin(reader, data, tmp_path / "decoder").run())
+    read = {path for path in opened if tmp_path not in path.parents}  # the curve is written there
+    assert {path.parent for path in read} == {data / "images", data / "masks"}

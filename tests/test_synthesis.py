@@ -23,6 +23,7 @@ from maskwright.errors import SettingsError, VocabularyError
 from maskwright.methods.foreground import Foreground
 from maskwright.vocabulary import Vocabulary
 from tests.tiny import Passes, build_backbone, digest, pixels
+from tests.watching import opened_pictures
 
 WORDS = Vocabulary.parse("dog, cat, red apple")
 TEMPLATES = Templates((), ("a photo of a {}", "a {} in snow", "the {} on grass"))
@@ -331,3 +332,13 @@ class TestSynthesizer:
             synthesizer(backbone, batch=0)
         with pytest.raises(SettingsError, match="go into the method object"):
             synthesizer(backbone, method=synthesizer(backbone).method, method_settings={"threshold": 0.3})
+
+
+def test_drawing_reads_no_picture(backbone: UNetBackbone, tmp_path: Path) -> None:
+    made = synthesizer(backbone)
+    with PairStore.open(tmp_path / "pairs", made.decisive(), WORDS, resume=False) as store, opened_pictures() as opened:
+        assert list(made.run(range(8), store))
+        assert not opened
+        kept = store.kept[0]
+        store.read_image(kept)  # the watcher does see a picture that is read
+    assert opened == {store.image_path(kept)}

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from maskwright.backbones.catalog import ASSETS
 from maskwright.datasets.registry import open_dataset
 from maskwright.datasets.scenes import load_words
 from maskwright.decoders.decoder import Decoder
@@ -140,13 +139,12 @@ def test_what_only_the_decoder_and_the_model_together_can_tell() -> None:
     assert not Path("maskwright-out/a.json").exists()
 
 
-@pytest.mark.skipif((ASSETS / "decoder").is_dir(), reason="a decoder is bundled")
-def test_without_a_bundled_decoder_one_line_says_how_to_get_one() -> None:
+def test_without_a_bundled_decoder_one_line_says_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maskwright.decoders.decoder.ASSETS", Path())
     for options in (["--method", "diffusionseg"], ["--decoder", "bundled"]):
         assert "train one with `maskwright train`" in refused("discover", scene(Path("a.png")), *options)
 
 
-@pytest.mark.skipif(not (ASSETS / "decoder").is_dir(), reason="no decoder is bundled")
 def test_the_bundled_decoder_is_for_the_bundled_model() -> None:
     (found,) = documents(run("discover", scene(Path("a.png")), "--method", "diffusionseg", "--json"))
     assert found["record"]["method"] == "diffusionseg" and Decoder.load("bundled").settings.task == "saliency"

@@ -135,7 +135,7 @@ def train(
     width: Annotated[int, typer.Option(metavar="NUMBER", help="Channels inside the decoder.")] = 256,
     epochs: Annotated[int, typer.Option(metavar="NUMBER", help="Passes over the pairs.")] = 10,
     batch: Annotated[int, typer.Option(metavar="NUMBER", help="Pairs in a step.")] = 32,
-    rate: Annotated[float, typer.Option(metavar="NUMBER", help="Learning rate, at its largest.")] = 1e-4,
+    rate: Annotated[float, typer.Option(metavar="NUMBER", help="Learning rate, at its largest; 0.001 for some hundred pairs.")] = 1e-4,
     self_train: Annotated[
         Path | None,
         typer.Option(

@@ -16,6 +16,7 @@ from PIL import Image
 from maskwright.students import export, speed
 from maskwright.students.student import Student
 from tests.command_line import COMMAND, ENVIRONMENT, documents, outputs, refused, run, surroundings
+from tests.one_thread import one_thread as one_thread
 from tests.students import NAMES, SIDE, draw_pair, write_checkpoint, write_pairs
 
 __all__ = ["surroundings"]  # a fixture of every test here

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -30,19 +29,12 @@ from maskwright.training.curve import read_curve
 from maskwright.training.examples import Example, ExampleSet
 from maskwright.training.loop import TrainingSettings
 from tests.drawn_pairs import draw_pairs
+from tests.one_thread import one_thread as one_thread
 from tests.tiny import digest, random
 from tests.watching import opened_pictures
 
 SMALL = DecoderSettings(inversion="none", width=8)
 SETTINGS = TrainingSettings(epochs=2, batch=5, rate=0.01, seed=2)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,12 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from maskwright.backbones.unet import UNetBackbone
@@ -27,19 +25,12 @@ from maskwright.reader import Reader
 from maskwright.training.examples import ExampleSet
 from maskwright.training.loop import TrainingSettings
 from tests.drawn_pairs import draw_pairs
+from tests.one_thread import one_thread as one_thread
 from tests.tiny import pixels
 from tests.tiny_decoders import build_decoder
 
 SMALL = DecoderSettings(inversion="none", width=8)
 TRAINING = TrainingSettings(epochs=1, batch=4, rate=0.01)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -27,17 +26,10 @@ from maskwright.training.loop import TrainingSettings, train
 from maskwright.training.schedule import cosine_rate
 from tests.command_line import ENVIRONMENT
 from tests.drawn_pairs import WORDS, draw, draw_pairs
+from tests.one_thread import one_thread as one_thread
 from tests.training_run import SETTINGS, Redness, build, go
 
 STEPS = 9  # of `go`: three epochs of three steps, from 12 examples of which two validate
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from maskwright.backbones.unet import UNetBackbone
 from maskwright.decoders.decoder import Decoder, new_network
 from maskwright.decoders.features import FeatureReader
-from maskwright.decoders.losses import saliency_loss, semantic_loss
 from maskwright.decoders.predictor import DecoderPredictor
 from maskwright.decoders.settings import DecoderSettings
 from maskwright.decoders.task import DecoderTask
@@ -28,6 +27,7 @@ from maskwright.training.augment import NOTHING
 from maskwright.training.curve import read_curve
 from maskwright.training.examples import Example, ExampleSet
 from maskwright.training.loop import TrainingSettings
+from maskwright.training.losses import saliency_loss, semantic_loss
 from tests.drawn_pairs import draw_pairs
 from tests.one_thread import one_thread as one_thread
 from tests.tiny import digest, random

@@ -53,7 +53,7 @@ def test_what_decides_a_number_is_in_the_line_beside_it() -> None:
     ("text", "message"),
     [
         ("paper:none", "no protocol 'paper:none': choose one of maskwright"),
-        ("labels=some", "labels must be one of all, present, filtered"),
+        ("labels=some", "labels must be one of all, present, family, filtered"),
         ("maskwright,size=3", "'size=3' is not FIELD=VALUE with one of the fields labels"),
         ("resolution=3x", "write for instance resolution=512x512"),
         ("resolution=0x4", "resolution must be original or HEIGHTxWIDTH"),

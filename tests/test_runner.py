@@ -15,16 +15,17 @@ from maskwright.datasets.contract import EvaluationSet
 from maskwright.datasets.folder import read_folder as read_pictures
 from maskwright.datasets.scene_set import read_scenes
 from maskwright.datasets.scenes import load_words, render
-from maskwright.errors import SettingsError
+from maskwright.errors import OutputError, SettingsError
 from maskwright.evaluation.confusion import count_pixels
 from maskwright.evaluation.crews import Choice
 from maskwright.evaluation.overlays import only_found, show_truth
-from maskwright.evaluation.protocol import Protocol
+from maskwright.evaluation.protocol import Protocol, parse_protocol
 from maskwright.evaluation.run_folder import HEAD, LINES, comparable, merge_folders, read_folder
 from maskwright.evaluation.runner import Part, Runner
 from maskwright.evaluation.statistics import from_triples
 from maskwright.evaluation.summary import summarise
 from maskwright.evaluation.task import Task
+from maskwright.exports import locking
 from maskwright.segmenter import Segmenter
 from maskwright.vocabulary import Vocabulary
 from tests.tiny import Passes
@@ -151,6 +152,29 @@ def test_a_run_killed_at_any_byte_and_resumed_equals_the_uninterrupted_one(tmp_p
     (tmp_path / LINES).write_bytes(whole[: np.random.default_rng(seed).integers(len(whole))])
     runner.run(tmp_path, resume=True)
     assert lines_of(tmp_path) == expected
+
+
+def test_families_compete_where_the_protocol_says_so(tmp_path: Path) -> None:
+    dataset, protocol = read_scenes(split="benchmark-fine", scenes="scenes-full"), parse_protocol("maskwright-family")
+    runner = Runner(dataset, BOTH[:1], protocol, model=model(), part=Part(limit=1))
+    item, picture = dataset.items[0], dataset.items[0].open()
+    there = set(np.unique(item.labels(picture)).tolist())
+    competing = set(runner.task.present(runner.task.truth(item, picture)))
+    assert there < competing < set(range(len(dataset.classes)))
+    assert competing == {kin for place in there for kin in dataset.rivals[place]}
+    assert not runner.run(tmp_path).lines[0]["failed"]
+    with pytest.raises(SettingsError, match=r"does not say which classes are hard to tell apart.*labels=all"):
+        Runner(pictures(tmp_path / "own", kind="classes"), BOTH[:1], protocol, model=model())
+
+
+@pytest.mark.skipif(locking.flock is None, reason="Windows does not notice other runs")
+def test_two_runs_into_one_folder_are_kept_apart(tmp_path: Path) -> None:
+    runner = scenes(BOTH[:1], part=Part(limit=1))
+    with locking.alone_in(tmp_path), pytest.raises(OutputError, match=r"another run writes to .*--out"):
+        runner.run(tmp_path)
+    assert not list(tmp_path.iterdir())
+    runner.run(tmp_path)
+    assert len(lines_of(tmp_path)) == 1
 
 
 def test_shards_put_together_are_the_single_run_bit_by_bit(tmp_path: Path) -> None:

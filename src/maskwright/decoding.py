@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maskwright.errors import ImageError
+from maskwright.errors import ImageError, TooLargeError
 
 if TYPE_CHECKING:
     import torch
@@ -108,13 +108,14 @@ def from_pillow(image: Image.Image, where: str, *, limit: int) -> Pixels:
         (H, W, 3) uint8 RGB; transparency is laid over white, 16 bits and floats are scaled to 8.
 
     Raises:
-        ImageError: no pixels, too large, cut short or damaged, or values outside the usual range.
+        TooLargeError: over the limit.
+        ImageError: no pixels, cut short or damaged, or values outside the usual range.
     """
     width, height = image.size
     if width < 1 or height < 1:
         raise ImageError(f"{where} has no pixels ({width} x {height}): give a picture of at least 1 x 1")
     if width * height > limit:
-        raise ImageError(
+        raise TooLargeError(
             f"{where} has {width} x {height} pixels, over the limit of {limit:,}: shrink it, or raise `limit` if you trust it"
         )
     try:

@@ -9,6 +9,10 @@ class ImageError(MaskwrightError):
     """A picture that cannot be read."""
 
 
+class TooLargeError(ImageError):
+    """A picture of more pixels than are allowed."""
+
+
 class DatasetError(MaskwrightError):
     """A data set that does not lie on disk as it should."""
 

@@ -1,11 +1,14 @@
 """How a result was made: everything that is needed to make it again."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import numpy as np
+
+SHORT = 60  # characters of a setting that an error message quotes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,3 +75,26 @@ def plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return [plain(item) for item in sorted(value, key=str)]
     return str(value)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by dotted name."""
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return values
+
+
+def told_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """Names of the settings that differ, with both values where they are short; empty where none does.
+
+    Args:
+        old: plain JSON values, nested or not.
+        new: the same.
+    """
+    before, after, shown = flat(old), flat(new), []
+    for key in dict.fromkeys((*after, *before)):
+        if before.get(key) != after.get(key):
+            texts = [json.dumps(values.get(key), ensure_ascii=False) for values in (before, after)]
+            shown.append(f"{key} {texts[0]}, not {texts[1]}" if max(map(len, texts)) <= SHORT else key)
+    return "; ".join(shown)

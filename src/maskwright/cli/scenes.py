@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from maskwright.evaluation.scenes import BenchmarkResult, SceneScore
     from maskwright.segmenter import Segmenter
 
-SPLITS, ASKED = ("benchmark", "tuning"), ("caption", "all")
+SPLITS, ASKED = ("benchmark", "benchmark-fine", "tuning"), ("caption", "family", "all")
 
 
 @guarded
@@ -26,8 +26,13 @@ def benchmark_scenes(
     model: options.Model = "sticker",
     prompting: options.Prompting = None,
     limit: Annotated[int, typer.Option(metavar="NUMBER", help="Only the first scenes.", min=1)] = 200,
-    split: Annotated[str, typer.Option(metavar="benchmark|tuning", help="tuning: for choosing settings.")] = "benchmark",
-    labels: Annotated[str, typer.Option(metavar="caption|all", help="Ask for the words of a scene, or for all.")] = "caption",
+    scenes: Annotated[str, typer.Option(metavar="scenes|scenes-full|FILE", help="Which scenes: a word list.")] = "scenes",
+    split: Annotated[
+        str, typer.Option(metavar="benchmark|benchmark-fine|tuning", help="benchmark-fine: hard to tell apart, side by side.")
+    ] = "benchmark",
+    labels: Annotated[
+        str, typer.Option(metavar="caption|family|all", help="Ask for the words of a scene, for their families too, or for all.")
+    ] = "caption",
     refine: options.Refine = "none",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -44,6 +49,9 @@ def benchmark_scenes(
     prepare(offline=offline)
     choose("split", split, SPLITS)
     choose("labels", labels, ASKED)
+    from maskwright.datasets.scenes import open_scenes
+
+    open_scenes(scenes)  # refused before a model is loaded
     engine = Engine(
         model=model, method=method, settings=settings or (), prompting=prompting, refine=refine, seed=seed, device=device,
         dtype=dtype, batch=batch, offline=offline, background="none",  # every pixel of a scene belongs to a word
@@ -61,20 +69,21 @@ def benchmark_scenes(
                 print_json(dataclasses.asdict(score))
 
         result = run_benchmark(
-            segmenter, limit=limit, split=split, labels=cast(Literal["caption", "all"], labels), on_scene=tell
+            segmenter, limit=limit, split=split, labels=cast(Literal["caption", "family", "all"], labels), scenes=scenes, on_scene=tell
         )  # fmt: skip
     if as_json:
-        print_json(_document(result, segmenter, split))
+        print_json(_document(result, segmenter, scenes, split))
     else:
         _print(result, quiet=quiet)
 
 
-def _document(result: "BenchmarkResult", segmenter: "Segmenter", split: str) -> dict[str, Any]:
+def _document(result: "BenchmarkResult", segmenter: "Segmenter", scenes: str, split: str) -> dict[str, Any]:
     from maskwright.versions import package_versions
 
     info, backbone = segmenter.backbone.info, segmenter.backbone
     return {
         **dataclasses.asdict(result),
+        "set": scenes,
         "split": split,
         "method": segmenter.method.name,
         "settings": dataclasses.asdict(segmenter.method),
@@ -98,6 +107,6 @@ def _print(result: "BenchmarkResult", *, quiet: bool) -> None:
         ranked = sorted(result.words.items(), key=lambda item: -item[1])
         longest = max(map(len, result.words))
         console.print(Columns([Text(f"{word:<{longest}} {iou:.3f}") for word, iou in ranked], padding=(0, 3), column_first=True))
-    asked = "the words in them" if result.labels == "caption" else "all words"
+    asked = {"caption": "the words in them", "family": "the words in them and their families", "all": "all words"}[result.labels]
     figures = f"mIoU {result.miou:.4f}, pixel accuracy {result.accuracy:.4f}"
     print(f"{figures} ({result.scenes} scenes, asked for {asked}, {result.seconds:.3f} s each)")

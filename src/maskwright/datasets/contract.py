@@ -92,6 +92,7 @@ class EvaluationSet:
         items: at least one; their names are unique.
         classes: for "classes", in the order of the label maps' positions; the one that is background, if any, is marked so. Else empty.
         wordings: published texts for the same classes, by name; each is aligned with `classes`.
+        rivals: for each class the positions of those that are hard to tell from it, itself included; empty where the set tells of none.
 
     Raises:
         DatasetError: no items, or two with one name.
@@ -103,6 +104,7 @@ class EvaluationSet:
     items: tuple[EvaluationItem, ...] = field(repr=False)
     classes: tuple[Label, ...] = field(default=(), repr=False)
     wordings: Mapping[str, tuple[Label, ...]] = field(default_factory=dict, repr=False, hash=False)
+    rivals: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not self.items:

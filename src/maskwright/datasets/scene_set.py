@@ -40,10 +40,6 @@ class SceneItem(EvaluationItem):
         check_size(labels, picture, self.picture)
         return labels
 
-    def rivals(self) -> tuple[int, ...]:
-        """Positions of the classes in the scene and of those hard to tell from them: their families; of proper nouns, all others."""
-        return open_scenes(self.scenes).rivals(_rendered(self.scenes, self.seed, self.split).words)
-
 
 @functools.lru_cache(maxsize=4)
 def _rendered(scenes: str, seed: int, split: str) -> Scene:
@@ -61,4 +57,4 @@ def read_scenes(*, split: str = "benchmark", scenes: str = "scenes") -> Evaluati
     drawn = open_scenes(scenes)
     items = tuple(SceneItem(f"{split}-{seed:03d}", drawn.list.atlas, split, seed, scenes) for seed in range(SIZE))
     classes = tuple(Label(word.name, word.synonyms) for word in drawn.words.all)
-    return EvaluationSet(scenes, split, "classes", items, classes)
+    return EvaluationSet(scenes, split, "classes", items, classes, rivals=drawn.words.rivals)

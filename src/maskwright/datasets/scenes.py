@@ -4,6 +4,8 @@ The recipe trains the bundled model on them (picture and caption only); the bund
 (the label map is exact by construction). What they show is a word list; a scene is a pure function of list, split and seed.
 """
 
+import copy
+import dataclasses
 import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -102,18 +104,30 @@ class SceneSet:
         rng = np.random.default_rng([SPLITS["composed"], seed])
         return self._finish([names.index(name) for name in objects], places.index(ground), side or self.list.side, rng)
 
+    def close_up(self, side: int) -> "SceneSet":
+        """The same words on pictures of another side: objects keep their size in pixels, and are as many to the area.
+
+        A network that reads pictures of any side learns the words on small ones at less cost.
+
+        Args:
+            side: pixels a side.
+        """
+        share, style = side / self.list.side, self.list.style
+        most = min(self.list.most, max(2, round(self.list.most * share**2)))
+        scale = (min(style.scale[0] / share, 1.0), min(style.scale[1] / share, 1.0))
+        closer = copy.copy(self)
+        closer.list = dataclasses.replace(self.list, side=side, most=most, style=dataclasses.replace(style, scale=scale))
+        return closer
+
     def captions(self, seed: int, *, split: str = "train", count: int = 4) -> tuple[str, ...]:
         """Further captions of the scene with this seed, written without painting it."""
         objects, ground = self.contents(seed, split=split)
         return tuple(self._caption(objects, ground, np.random.default_rng([SPLITS[split], seed, CAPTIONS, n])) for n in range(count))
 
     def rivals(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Positions in `words.all` of these words and of the families of the objects among them."""
+        """Positions in `words.all` of these words and of those that are hard to tell from them."""
         places = {word.name: place for place, word in enumerate(self.words.all)}
-        chosen = {places[name] for name in names}
-        objects = {place for place in chosen if place < len(self.words.objects)}
-        proper = set(self.words.proper) if objects & set(self.words.proper) else set()
-        return tuple(sorted(chosen | proper | {kin for place in objects for kin in self.words.families[place]}))
+        return tuple(sorted({kin for name in names for kin in self.words.rivals[places[name]]}))
 
     def _draw(self, rng: np.random.Generator, most: int, *, related: bool) -> tuple[list[int], int]:
         """Objects and ground of a scene; those of `related` scenes are one family, or proper nouns, at least two kinds."""

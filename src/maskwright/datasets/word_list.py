@@ -76,6 +76,13 @@ class Words:
         return tuple(tuple(n for n, other in enumerate(kin) if other == own) if own else (place,) for place, own in enumerate(kin))
 
     @functools.cached_property
+    def rivals(self) -> tuple[tuple[int, ...], ...]:
+        """For each word the positions of those that are hard to tell from it, itself included: its family; of a proper noun, all others."""
+        proper = set(self.proper)
+        of_objects = [tuple(sorted({*kin, *proper})) if place in proper else kin for place, kin in enumerate(self.families)]
+        return (*of_objects, *((place,) for place in range(len(self.objects), len(self.all))))
+
+    @functools.cached_property
     def proper(self) -> tuple[int, ...]:
         """Positions of the objects that are proper nouns."""
         return tuple(place for place, word in enumerate(self.objects) if word.proper)

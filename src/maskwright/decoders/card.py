@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.decoders.decoder import Decoder
-from maskwright.discovery.claim import flat
 from maskwright.discovery.writing import explained, write_whole
+from maskwright.record import flat
 from maskwright.training.curve import PICTURE
 
 TITLES = {

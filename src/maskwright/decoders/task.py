@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from maskwright.decoders.features import FeatureReader
-from maskwright.decoders.losses import saliency_loss, semantic_loss
 from maskwright.discovery.pairs import BACKGROUND, IGNORE
 from maskwright.evaluation.confusion import count_pixels, mean_iou, pixel_accuracy
 from maskwright.evaluation.saliency import SaliencyCounts, count_saliency, join_counts, saliency_scores
 from maskwright.images import Picture, Size, upsample
 from maskwright.training.examples import Example
+from maskwright.training.losses import saliency_loss, semantic_loss
 
 
 class DecoderTask:

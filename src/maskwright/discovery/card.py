@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from maskwright.discovery.claim import flat
 from maskwright.discovery.pairs import Pair
 from maskwright.discovery.store import PairStore
 from maskwright.discovery.writing import explained, write_whole
+from maskwright.record import flat
 
 LONGEST = 200  # characters of a setting
 TITLE = 6  # labels that the heading names

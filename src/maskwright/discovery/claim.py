@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.errors import OutputError, SettingsError
+from maskwright.exports.locking import lock
+from maskwright.record import told_differences
 from maskwright.vocabulary import Vocabulary
-
-try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows: there two runs in one folder are not noticed
-    flock = None  # type: ignore[assignment]
 
 SETTINGS, LOG = "synthesis.json", "pairs.jsonl"
 FORMAT = "maskwright pairs 1"
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.tmp")  # as `replacing` names what it has not put in place yet
-SHORT = 60  # characters of a setting that an error message quotes
 
 
 def describe(settings: Mapping[str, Any], vocabulary: Vocabulary) -> dict[str, Any]:
@@ -80,22 +76,11 @@ def open_locked(folder: Path) -> int:
     """
     log = os.open(folder / LOG, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     try:
-        if flock is not None:
-            flock(log, LOCK_EX | LOCK_NB)
-    except BlockingIOError as error:
+        lock(log, folder)
+    except OutputError:
         os.close(log)
-        raise OutputError(f"another run writes to {str(folder)!r}: wait for it, or choose another folder with --out") from error
-    except OSError:
-        pass  # a file system without locks
+        raise
     return log
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings by dotted name."""
-    values: dict[str, Any] = {}
-    for key, value in settings.items():
-        values |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return values
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
@@ -109,11 +94,6 @@ def _read_settings(folder: Path) -> dict[str, Any]:
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """Names of what differs, with both values where they are short; empty where nothing does."""
-    old, new = (flat(content["settings"]) | {key: content[key] for key in ("labels", "background")} for content in (found, wanted))
-    shown = []
-    for key in dict.fromkeys((*new, *old)):
-        if old.get(key) != new.get(key):
-            texts = [json.dumps(values.get(key), ensure_ascii=False) for values in (old, new)]
-            shown.append(f"{key} {texts[0]}, not {texts[1]}" if max(map(len, texts)) <= SHORT else key)
-    return "; ".join(shown)
+    """What differs in words; empty where nothing does."""
+    old, new = ({**content["settings"], **{key: content[key] for key in ("labels", "background")}} for content in (found, wanted))
+    return told_differences(old, new)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from maskwright.errors import SettingsError
 
-Asked = Literal["all", "present", "filtered"]
+Asked = Literal["all", "present", "family", "filtered"]
 Ground = Literal["own", "fixed", "best", "word", "none"]
 Matching = Literal["picture", "dataset"]
 Average = Literal["set", "pictures"]
@@ -31,6 +31,7 @@ class Protocol:
     Attributes:
         name: what the command line calls it; changed fields are added to it.
         labels: "all": every class of the set competes in every picture; "present": the classes of the picture's ground truth, an oracle;
+            "family": these and the classes that the set calls hard to tell from them, an oracle, too;
             "filtered": those that a category filter leaves.
         background: of sets with a background class. "own": the method's own threshold, or the class's own text where the method has
             none; "fixed": `threshold`; "best": the threshold of `thresholds` with the highest mIoU on the ground truth, beside the fixed
@@ -109,7 +110,8 @@ class Protocol:
             "own": "the method's own", "fixed": f"threshold {threshold}", "word": "its word competes", "none": "not scored",
             "best": f"threshold {threshold}, and the best of {len(self.thresholds)} chosen on the ground truth",
         }[self.background]  # fmt: skip
-        asked = {"all": "all classes", "present": "the classes of each picture (oracle)", "filtered": "classes that a filter leaves"}
+        asked = {"all": "all classes", "present": "the classes of each picture (oracle)", "filtered": "classes that a filter leaves",
+                 "family": "the classes of each picture and their families (oracle)"}  # fmt: skip
         over = {"set": "counts summed over the set", "pictures": "mean over pictures"}[self.average]
         texts = f"; texts {self.wording}" if self.wording else ""
         return (

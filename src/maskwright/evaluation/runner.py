@@ -22,6 +22,7 @@ from maskwright.evaluation.outcomes import Outcome, explain
 from maskwright.evaluation.protocol import Protocol
 from maskwright.evaluation.run_folder import Line, RunFolder
 from maskwright.evaluation.task import Task, Truth, Words
+from maskwright.exports.locking import alone_in
 from maskwright.images import Picture
 from maskwright.reader import Reader
 from maskwright.versions import package_versions
@@ -90,6 +91,8 @@ class Runner:
             self.task.refuse(choice.method)
         if self.protocol.labels == "filtered" and "category_filter" not in self.segmenting:
             raise SettingsError("this protocol lets a category filter choose the labels: give one, --filter clip, or change labels=all")
+        if self.protocol.labels == "family" and not dataset.rivals:
+            raise SettingsError(f"{dataset.name} does not say which classes are hard to tell apart: choose scenes-full, or labels=all")
         self.reader = Reader(model, refine=refine, seed=seed, device=device, dtype=dtype, batch=1, offline=offline)
         self.crews = make_crews(self.task, choices, self.reader, **self.segmenting)
 
@@ -130,11 +133,11 @@ class Runner:
             on_picture: called after each picture, also of those that are there already.
 
         Raises:
-            OutputError: a folder that cannot be used or written into.
+            OutputError: a folder that cannot be used or written into, or that another run writes to.
         """
-        folder = RunFolder.start(out, self.evaluation(), resume=resume)
-        done = folder.done()
-        with _warnings_once():
+        with _warnings_once(), alone_in(out):
+            folder = RunFolder.start(out, self.evaluation(), resume=resume)
+            done = folder.done()
             for number in self.numbers:
                 missing = [choice.key for choice in self.choices if (number, choice.key) not in done]
                 if missing:
@@ -142,7 +145,7 @@ class Runner:
                     folder.append([self._line(number, key, outcomes[key]) for key in missing])
                 if on_picture is not None:
                     on_picture()
-        folder.sync()
+            folder.sync()
         return folder
 
     def outcomes(self, number: int) -> Iterator[tuple[str, Outcome]]:

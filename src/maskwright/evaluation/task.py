@@ -159,9 +159,11 @@ class Task:
 
     def present(self, truth: Truth) -> tuple[int, ...]:
         """Positions of the classes that compete in a picture."""
-        if self.protocol.labels != "present":
+        if self.protocol.labels not in ("present", "family"):
             return self.foreground
         there = set(np.unique(self._classes_of(truth)).tolist())
+        if self.protocol.labels == "family":
+            there = {kin for place in there if place >= 0 for kin in self.dataset.rivals[place]}
         return tuple(place for place in self.foreground if place in there)
 
     @cached_property

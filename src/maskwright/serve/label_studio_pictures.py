@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 from maskwright.errors import ImageError, SettingsError
 
 SERVED = re.compile(r"/(data/(upload|local-files)/|storage-data/uploaded/|(tasks|projects)/\d+/(resolve|presign)/)")
+UNNAMED = "pictures are only fetched from the Label Studio that is named: start with --label-studio-url http://HOST:8080"
 CLOUD = ("s3", "s3s", "gs", "azure-blob", "azure_spi", "databricks")
 TOKEN_LIFE = 240  # seconds; Label Studio's access tokens live for 300
 CHUNK = 64 * 1024
@@ -92,7 +93,7 @@ class LabelStudioPictures:
     def _target(self, source: str, task: int | str | None) -> str:
         """Path and query on Label Studio's host."""
         if self._host is None or self.url is None:
-            raise ImageError("pictures are only fetched from the Label Studio that is named: start with --label-studio-url http://HOST:8080")
+            raise ImageError(UNNAMED)
         try:
             parts = urlsplit(source)
             if parts.scheme in CLOUD:
@@ -121,8 +122,8 @@ class LabelStudioPictures:
         self, method: str, target: str, deadline: float, *, token: str | None = None, body: bytes | None = None
     ) -> tuple[int, bytes]:
         """Status and body of one answer of Label Studio's host, both bounded."""
-        host = self._host
-        assert host is not None
+        if (host := self._host) is None:
+            raise ImageError(UNNAMED)
         kind = http.client.HTTPSConnection if host.scheme == "https" else http.client.HTTPConnection
         connection = kind(host.hostname or "", host.port, timeout=max(0.1, deadline - time.monotonic()))
         headers = {"Accept": "*/*", **({"Authorization": token} if token else {}), **({"Content-Type": "application/json"} if body else {})}

@@ -1,6 +1,6 @@
 """Pictures that were sent: decoded from their bytes; neither a name nor an address in a request is ever opened."""
 
-from maskwright.errors import ImageError
+from maskwright.errors import TooLargeError
 from maskwright.images import Picture
 from maskwright.serve.problems import Problem
 
@@ -21,10 +21,8 @@ def open_upload(data: bytes, name: str, limit: int) -> Picture:
     """
     try:
         pixels = Picture.open(bytes(data), limit=limit).pixels
-    except ImageError as error:
-        if "over the limit" in str(error):
-            raise Problem(413, "picture_too_large", f"{str(error).partition(':')[0]}: send a smaller one") from None
-        raise
+    except TooLargeError as error:
+        raise Problem(413, "picture_too_large", f"{str(error).partition(':')[0]}: send a smaller one") from None
     return Picture(pixels, clean_name(name), "upload")
 
 

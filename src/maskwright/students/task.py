@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from maskwright.decoders.losses import semantic_loss
 from maskwright.evaluation.confusion import Counts, count_pixels, mean_iou, pixel_accuracy
 from maskwright.images import upsample
 from maskwright.students.network import StudentNetwork
 from maskwright.students.pictures import reading_size, to_pixels
 from maskwright.training.examples import Example
+from maskwright.training.losses import semantic_loss
 
 
 @dataclass(frozen=True)

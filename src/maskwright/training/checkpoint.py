@@ -12,14 +12,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from maskwright.datasets.masks import quote
-from maskwright.discovery.claim import flat
 from maskwright.errors import OutputError, SettingsError, brief
 from maskwright.exports.files import explained, replacing
+from maskwright.record import told_differences
 
 CHECKPOINT = "checkpoint.safetensors"
 FORMAT = "maskwright training 1"
 KEY = "maskwright"  # of the metadata that is ours
-SHORT = 60  # characters of a setting that an error message quotes
 
 
 def save_checkpoint(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, head: Mapping[str, Any]) -> None:
@@ -104,12 +103,5 @@ def refuse_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], fold
         wanted: what decides this one.
         folder: the training's, for the message.
     """
-    old, new = flat(found), flat(json.loads(json.dumps(wanted)))
-    shown = []
-    for key in dict.fromkeys((*new, *old)):
-        if old.get(key) != new.get(key):
-            texts = [json.dumps(values.get(key), ensure_ascii=False) for values in (old, new)]
-            shown.append(f"{key} {texts[0]}, not {texts[1]}" if max(map(len, texts)) <= SHORT else key)
-    if shown:
-        different = "; ".join(shown)
+    if different := told_differences(found, json.loads(json.dumps(wanted))):
         raise SettingsError(f"{quote(folder)} is trained with other settings ({different}): repeat them, or choose another one by --out")

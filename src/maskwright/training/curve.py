@@ -9,12 +9,8 @@ from typing import Any, Self
 from maskwright.datasets.masks import quote
 from maskwright.errors import MissingExtraError, OutputError
 from maskwright.exports.files import explained, replacing
+from maskwright.exports.locking import lock
 from maskwright.record import plain
-
-try:
-    from fcntl import LOCK_EX, LOCK_NB, flock
-except ImportError:  # Windows: there two runs in one folder are not noticed
-    flock = None  # type: ignore[assignment]
 
 CURVE, PICTURE = "curve.jsonl", "curve.png"
 WINDOW = 1 / 25  # of all steps, about what the running mean of the loss looks back on
@@ -43,7 +39,7 @@ class Curve:
         with explained(path.parent, "choose another folder with --out"):
             curve = cls(path, os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666))
         try:
-            curve._lock()
+            lock(curve._descriptor, path.parent, "trains in")
         except BaseException:
             curve.close()
             raise
@@ -80,16 +76,6 @@ class Curve:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-    def _lock(self) -> None:
-        try:
-            if flock is not None:
-                flock(self._descriptor, LOCK_EX | LOCK_NB)
-        except BlockingIOError as error:
-            folder = quote(self.path.parent)
-            raise OutputError(f"another run trains in {folder}: wait for it, or choose another folder with --out") from error
-        except OSError:
-            pass  # a file system without locks
 
 
 def read_curve(path: Path) -> list[Line]:

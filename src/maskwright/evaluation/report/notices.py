@@ -12,6 +12,10 @@ BY_PROTOCOL = (
         "Oracle labels: each picture was asked only for the classes of its own ground truth. This is no open vocabulary.",
     ),
     (
+        "labels", "family",
+        "Oracle labels: each picture was asked only for the classes of its own ground truth and those that are hard to tell from them.",
+    ),
+    (
         "background", "best", "Threshold chosen on the ground truth: the values of the best threshold show what could be reached, not what"
         " a user gets. The values of the fixed threshold stand beside them.",
     ),

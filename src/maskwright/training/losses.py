@@ -1,4 +1,4 @@
-"""What a decoder is trained by: cross-entropy and Dice, together, with pixels marked as uncertain left out."""
+"""What networks are trained by: cross-entropy and Dice, together, with pixels marked as uncertain left out."""
 
 import torch
 import torch.nn.functional as F

@@ -177,6 +177,27 @@ def test_a_larger_model_starts_from_a_smaller_one_as_far_as_it_fits(make_trainer
     assert all(torch.equal(tensor, trainer.average.state_dict()[name]) for name, tensor in own.items())
 
 
+def test_a_deeper_model_keeps_the_coarse_resolutions_of_the_one_it_starts_from():
+    from maskwright.backbones.catalog import find_row
+    from maskwright_recipes.networks import build_unet, load_sizes, load_unet
+    from maskwright_recipes.warm_start import copy_unet
+
+    source, size = load_unet(find_row("sticker").folder), load_sizes()["medium"]
+    target = build_unet(size, 128)
+    share = copy_unet(target, source) / sum(parameter.numel() for parameter in target.parameters())
+    assert 0.8 < share < 0.95
+    old, new = source.state_dict(), target.state_dict()
+    for name in ("attentions.0.transformer_blocks.0.attn2.to_q.weight", "resnets.0.conv1.weight"):
+        assert torch.equal(new[f"down_blocks.1.{name}"], old[f"down_blocks.0.{name}"]) == ("attn" in name)  # its input is wider there
+        assert torch.equal(new[f"down_blocks.2.{name}"], old[f"down_blocks.1.{name}"])
+        assert torch.equal(new[f"mid_block.{name}"], old[f"mid_block.{name}"])
+        assert torch.equal(new[f"up_blocks.0.{name}"], old[f"up_blocks.0.{name}"])
+    times = torch.arange(0, 1000, 10)
+    given, wanted = (unet.time_embedding(unet.time_proj(times)).detach() for unet in (target, source))
+    assert (given - wanted).square().mean() < 0.1 * (wanted - wanted.mean(0)).square().mean()
+    assert target.time_embedding.linear_1.weight.abs().max() < 5
+
+
 def test_training_goes_on_from_a_landed_model_with_its_tokenizer(tmp_path):
     from maskwright.backbones.catalog import find_row
     from maskwright.datasets.scenes import open_scenes

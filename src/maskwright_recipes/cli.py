@@ -63,6 +63,7 @@ def train(
     average: Annotated[float | None, typer.Option(metavar="NUMBER", help="Decay of the averaged weights. (By size.)", max=1)] = None,
     autoencoder_steps: Annotated[int, typer.Option(metavar="NUMBER", help="Of the autoencoder, where there is none.", min=1)] = 4000,
     minutes: Annotated[float | None, typer.Option(metavar="NUMBER", help="Stop after so many.")] = None,
+    side: Annotated[int | None, typer.Option(metavar="PIXELS", help="Begin cheaply, on close-ups of this side.", min=16)] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile: slow at the start, then faster.")] = False,
     device: Device = "auto", workers: Workers = 1, compose: Compose = "auto", font: Font = NOTO,
 ) -> None:  # fmt: skip
@@ -71,7 +72,7 @@ def train(
     from maskwright_recipes.text_to_image import Course
     from maskwright_recipes.training import choose_device
 
-    plan = make_plan(words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose)
+    plan = make_plan(words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose, side=side)
     course = Course(
         samples, batch or plan.size.batch, rate or plan.size.rate, average or plan.size.average, compiled=compiled, minutes=minutes
     )  # fmt: skip

@@ -32,6 +32,8 @@ class Size:
         rate: learning rate.
         average: decay of the moving average of the weights.
         batch: samples in a step.
+        heads: of attention at each resolution of the U-Net, finest first. Maps at the finest are what costs memory there.
+        time_width: of the time embedding; 0: four times the channels of the finest resolution, as is usual.
     """
 
     name: str
@@ -43,13 +45,16 @@ class Size:
     rate: float
     average: float
     batch: int
+    heads: tuple[int, ...] | int = HEADS
+    time_width: int = 0
 
 
 @functools.cache
 def load_sizes() -> dict[str, Size]:
     """All sizes by name."""
-    rows = tomllib.loads((Path(__file__).parent / "sizes.toml").read_text(encoding="utf-8"))
-    return {name: Size(**{**row, "name": name, "unet": tuple(row["unet"])}) for name, row in rows.items()}
+    rows: dict[str, dict[str, Any]] = tomllib.loads((Path(__file__).parent / "sizes.toml").read_text(encoding="utf-8"))
+    lists = {name: {key: tuple(value) for key, value in row.items() if isinstance(value, list)} for name, row in rows.items()}
+    return {name: Size(**{**row, **lists[name], "name": name}) for name, row in rows.items()}
 
 
 def choose_size(name: str | None, side: int) -> Size:
@@ -73,7 +78,7 @@ def build_unet(size: Size, side: int) -> Any:
     return UNet2DConditionModel(  # type: ignore[no-untyped-call]
         sample_size=side // FACTOR, in_channels=CHANNELS, out_channels=CHANNELS, block_out_channels=size.unet, layers_per_block=1,
         down_block_types=("CrossAttnDownBlock2D",) * levels, up_block_types=("CrossAttnUpBlock2D",) * levels,
-        cross_attention_dim=size.text_width, attention_head_dim=HEADS,
+        cross_attention_dim=size.text_width, attention_head_dim=size.heads, time_embedding_dim=size.time_width or None,
     )  # fmt: skip
 
 

@@ -74,9 +74,10 @@ def folder_of(words: str | Path) -> Path:
 
 
 def make_plan(
-    words: str | Path, *, out: Path | None, size: str | None, device: torch.device, font: Path, workers: int, compose: str
+    words: str | Path, *, out: Path | None, size: str | None, device: torch.device, font: Path, workers: int, compose: str,
+    side: int | None = None,
 ) -> Plan:  # fmt: skip
-    """Reads the list and chooses what was left open.
+    """Reads the list and chooses what was left open; with a `side` of its own, scenes are close-ups of that many pixels.
 
     Raises:
         SettingsError: a choice that cannot be used.
@@ -85,7 +86,11 @@ def make_plan(
         raise SettingsError(f"compose must be auto, device or painter, not {compose!r}")
     scenes = open_set(words, font)
     composed = compose == "device" or (compose == "auto" and device.type != "cpu")
-    return Plan(scenes, choose_size(size, scenes.list.side), out or folder_of(words), device, workers, composed)
+    chosen = choose_size(size, scenes.list.side)
+    if side:
+        choose_size(chosen.name, side)
+        scenes = scenes.close_up(side)
+    return Plan(scenes, chosen, out or folder_of(words), device, workers, composed)
 
 
 def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = AUTOENCODER_BATCH, init: Path | None = None) -> None:

@@ -21,7 +21,7 @@ from maskwright_recipes.export import export_pipeline
 from maskwright_recipes.networks import Model, Size, build_scheduler, load_autoencoder
 from maskwright_recipes.streams import Batch
 from maskwright_recipes.tokenizer import tokenizer_of
-from maskwright_recipes.training import Progress, cosine_rate
+from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory
 from maskwright_recipes.warm_start import start_from
 
 WARMUP, DROPOUT = 200, 0.10
@@ -91,6 +91,7 @@ class Trainer:
         self.model = Model(size, self.tokenizer, scenes.list.side).to(device)
         self.average = Model(size, self.tokenizer, scenes.list.side).to(device).requires_grad_(False)
         if device.type == "cpu":  # SDPA's backward is slow there
+            keep_freed_memory()
             self.model.unet.set_attn_processor(AttnProcessor())
         self.model.unet.to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)

@@ -1,7 +1,9 @@
 """Starts a model from another one: with fewer words, or of another size. What fits is copied, the rest stays as it was drawn."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -47,6 +49,38 @@ def copy_embeddings(
     return len(shared) * target.shape[1]
 
 
+def copy_unet(target: Any, source: Any) -> int:
+    """Copies what fits of one U-Net into another; returns how many numbers were copied.
+
+    Resolutions are matched from the coarsest: with more of them, the new one is added at the fine end. Where that makes another
+    input of the time embedding, its first layer is fitted to give what the source's gives.
+    """
+    deeper = len(target.config.block_out_channels) - len(source.config.block_out_channels)
+    moved = {
+        re.sub(r"^down_blocks\.(\d+)", lambda found: f"down_blocks.{int(found[1]) + deeper}", name): tensor
+        for name, tensor in source.state_dict().items()
+    }
+    copied = copy_fitting(target.state_dict(), moved)
+    own, other = target.time_embedding.linear_1, source.time_embedding.linear_1
+    if own.out_features == other.out_features and own.in_features != other.in_features:
+        copied += _fit_time(own, other, target.time_proj, source.time_proj)
+    return copied
+
+
+@torch.no_grad()
+def _fit_time(own: Any, other: Any, own_waves: Any, other_waves: Any) -> int:
+    """Least squares over all timesteps: own(own_waves(t)) is about other(other_waves(t)).
+
+    Slow waves are nearly collinear: without a ridge the weights would reach millions and drown the training.
+    """
+    times = torch.arange(1000)
+    inputs, wanted = own_waves(times).double(), other_waves(times).double() @ other.weight.double().T
+    ridge, nothing = torch.eye(own.in_features).double(), torch.zeros(own.in_features, own.out_features).double()
+    own.weight.copy_(torch.linalg.lstsq(torch.cat([inputs, ridge]), torch.cat([wanted, nothing])).solution.T)
+    own.bias.copy_(other.bias)
+    return int(own.weight.numel() + own.bias.numel())
+
+
 def start_from(model: Model, tokenizer: CLIPTokenizer, folder: Path) -> float:
     """Starts a model from a pipeline folder.
 
@@ -68,7 +102,7 @@ def start_from(model: Model, tokenizer: CLIPTokenizer, folder: Path) -> float:
         raise SettingsError(f"{folder} holds no pipeline to start from: name a folder with unet, text_encoder and tokenizer") from error
     own, other = model.text_encoder.state_dict(), text.state_dict()
     rows = [name for name in own if name.endswith((TOKENS, POSITIONS))]
-    copied = copy_fitting(model.unet.state_dict(), unet.state_dict())
+    copied = copy_unet(model.unet, unet)
     copied += copy_fitting({name: tensor for name, tensor in own.items() if name not in rows}, other)
     for name in rows:
         if name not in other:

@@ -67,6 +67,18 @@ def test_every_known_word_is_one_token_and_others_fall_back_to_pieces():
     assert knows(full, "scenes-full") and len(full("the Statue of Liberty", add_special_tokens=False).input_ids) == 4
 
 
+def test_words_of_any_script_are_one_token_a_piece(tiny_words):
+    from maskwright_recipes.tokenizer import build_tokenizer, knows, split
+
+    path = tiny_words.with_name("world.toml")
+    names = {"собака": 1, "café": 1, "T-shirt": 3, "Boeing 747": 4}
+    path.write_text("[objects]\n" + "".join(f'"{name}" = {{ picture = "ball.png" }}\n' for name in names) + "[grounds]\ngrass = {}\n")
+    tokenizer = build_tokenizer(path)
+    assert knows(tokenizer, path) and [len(split(name)) for name in names] == list(names.values())
+    assert [len(tokenizer(name, add_special_tokens=False).input_ids) for name in names] == list(names.values())
+    assert tokenizer.decode(tokenizer("Café", add_special_tokens=False).input_ids).strip() == "café"
+
+
 def test_captions_of_the_full_set_fit_the_prompt():
     from maskwright.datasets.scenes import open_scenes
     from maskwright_recipes.networks import load_sizes
@@ -116,6 +128,43 @@ def test_a_training_goes_on_from_the_average_alone(make_trainer):
         torch.testing.assert_close(tensor, carried.average.state_dict()[name], rtol=0, atol=0)
     carried.run(feed(carried))
     assert make_trainer().first == 4
+
+
+def test_a_training_refuses_what_would_scramble_it(make_trainer, tiny_words, tmp_path):
+    import shutil
+    from dataclasses import replace
+
+    from maskwright.errors import SettingsError
+    from maskwright_recipes.steps import Plan, refuse_no_model, run_training
+    from maskwright_recipes.tokenizer import tokenizer_of
+
+    begun = make_trainer()
+    begun.save(1)
+    with pytest.raises(SettingsError, match=r"not of the size tiny: name its size with --size"):
+        make_trainer(size=replace(begun.size, unet=(32, 64)))
+    with pytest.raises(SettingsError, match=r"began with other words: choose another --out, with --init"):
+        tokenizer_of(tmp_path, "scenes")
+    shutil.rmtree(tmp_path / "vae")
+    with pytest.raises(SettingsError, match=r"trained with a vae that is missing there: bring it, too"):
+        run_training(Plan(begun.scenes, begun.size, tmp_path, CPU), begun.course)
+    with pytest.raises(SettingsError, match=r"unet, vae, text_encoder, tokenizer is missing: name a folder"):
+        refuse_no_model(tiny_words.parent)
+
+
+def test_an_autoencoder_goes_on_with_the_steps_it_was_begun_with(make_trainer, tmp_path):
+    from dataclasses import replace
+
+    from maskwright.errors import SettingsError
+    from maskwright_recipes.autoencoder import steps_done, train_autoencoder
+    from maskwright_recipes.streams import painted_batches
+
+    trainer = make_trainer()
+    options = {"batch": 2, "device": CPU}
+    train_autoencoder(tmp_path, trainer.scenes, trainer.size, painted_batches(trainer.scenes, 0, 2), steps=2, **options)
+    assert steps_done(tmp_path) == (2, 2) and steps_done(tmp_path / "nowhere") == (0, None)
+    for size, steps, refusal in ((trainer.size, 4, "begun with --steps 2"), (replace(trainer.size, autoencoder=16), 2, "size tiny")):
+        with pytest.raises(SettingsError, match=refusal):
+            train_autoencoder(tmp_path, trainer.scenes, size, iter(()), steps=steps, **options)
 
 
 def test_a_checkpoint_is_small_files_and_replaces_the_one_before(tmp_path):

@@ -67,6 +67,8 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
     code, output = run("publish", "--words", words, "--out", out, "--to", model)
     assert code == 0 and "samples seen" in output
     assert json.loads((model / "maskwright.json").read_text())["labels"] == ["my mug", "plate", "dish", "table"]
+    code, output = run("publish", "--words", words, "--out", out, "--to", words.parent)
+    assert code == 1 and "holds something that is no model: name a new folder" in output and words.is_file()
     code, output = run("tune", "--words", words, "--model", model, "--limit", 2, "--try", "timesteps=[[50],[300]]")
     assert code == 0 and output.count("timesteps") == 4
     code, output = run("sheet", tmp_path / "sheet.png", "--words", words, "--model", model, "--count", 2, "--device", "cpu")
@@ -81,6 +83,8 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
         (("train", "--words", "scenes-full", "--compose", "cloud"), "compose must be auto, device or painter"),
         (("publish", "--out", "nowhere", "--to", "nothing"), "no checkpoint in nowhere: train first"),
         (("tune", "--try", "hops"), "is no list of values"),
+        (("tune", "--split", "test"), "unknown split 'test': choose one of train, tuning"),
+        (("train", "--init", "tests"), "tests holds no model to start from"),
         (("atlas", "--words", "scenes-full", "--font", "no.ttf"), "no font at no.ttf: install fonts-noto-color-emoji"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from maskwright.datasets import scenes
 from maskwright.datasets.captions import write_caption
 from maskwright.datasets.grounds import GROUNDS
+from maskwright.datasets.word_list import Word
 from maskwright.errors import SettingsError
 
 
@@ -64,13 +65,16 @@ def test_any_side(side):
 
 
 def test_captions_name_all_or_one_thing():
-    objects = [("dog", "puppy"), ("red apple",)]
-    texts = [write_caption(objects, ("grass", "lawn"), np.random.default_rng(seed)) for seed in range(300)]
+    objects, ground = [Word("dog", ("puppy",)), Word("red apple")], Word("grass", ("lawn",))
+    texts = [write_caption(objects, ground, np.random.default_rng(seed)) for seed in range(300)]
     known = ("dog", "puppy", "red apple", "grass", "lawn")
     counts = [sum(word in text for word in known) for text in texts]
     assert set(counts) == {1, 3}
     assert 0.08 < np.mean(np.array(counts) == 1) < 0.25
-    assert any("an owl" in write_caption([("owl",)], ("sky",), np.random.default_rng(seed)) for seed in range(20))
+    assert any("an owl" in write_caption([Word("owl")], Word("sky"), np.random.default_rng(seed)) for seed in range(20))
+    for word, wanted in ((Word("Tokyo Tower", proper=True), "Tokyo Tower"), (Word("Moai", proper=True, article="a"), "a Moai")):
+        texts = {write_caption([word], ground, np.random.default_rng(seed)) for seed in range(60)}
+        assert any(wanted in text for text in texts) and not any("a Tokyo" in text or "an Moai" in text for text in texts)
 
 
 def test_an_unknown_word_is_refused_with_the_choices():

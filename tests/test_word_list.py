@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from maskwright.datasets.painting import paint_scene
 from maskwright.datasets.scenes import SceneSet, open_scenes
-from maskwright.datasets.word_list import plural_of, read_word_list
+from maskwright.datasets.word_list import SceneStyle, find_word_list, plural_of, read_word_list
 from maskwright.errors import SettingsError
 from maskwright_recipes import NOTO
 from maskwright_recipes.atlas import draw_atlas
@@ -82,6 +83,9 @@ def test_sequences_and_flags_are_drawn_as_one_glyph(tmp_path):
         ("[objects]\ndog = { glyph = 'x', proper = 'yes' }\n[grounds]\ngrass = {}", r"'dog': proper must be true or false, not 'yes'"),
         ("side = 50\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"side must be a multiple of 16, not 50"),
         ("[style]\nscale = 3\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"\[style\] scale cannot be 3"),
+        ("[style]\nscale = [25, 70]\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"scale \[25, 70\] is no share of the side"),
+        ("[style]\nscale = [0.01, 0.7]\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"scale \[0.01, 0.7\] is no share"),
+        ("[style]\nvisible = 5\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"visible must be a share of an object"),
         ("[objects", r"cannot be read"),
     ],
 )
@@ -90,6 +94,13 @@ def test_what_cannot_be_used_is_refused(tmp_path, text, refusal):
     path.write_text(text)
     with pytest.raises(SettingsError, match=refusal):
         read_word_list(path)
+
+
+def test_objects_that_find_no_room_are_told_instead_of_painted_for_ever():
+    words, style = read_word_list(find_word_list("scenes")).words, SceneStyle(scale=(0.9, 1.0), visible=1.0)
+    layers = [(Image.new("RGBA", (32, 32), (255, 0, 0, 255)), True)] * 12
+    with pytest.raises(SettingsError, match=r"12 objects of this size find no room .*lower scale or visible"):
+        paint_scene(layers, words.grounds[1], side=16, style=style, rng=np.random.default_rng(0))
 
 
 def test_a_missing_and_an_outdated_atlas_say_how_to_draw_it(tmp_path):

@@ -14,10 +14,11 @@ import torch
 import torch.nn.functional as F
 
 from maskwright.datasets.scenes import SceneSet
+from maskwright.errors import SettingsError
 from maskwright_recipes.export import edit_json
 from maskwright_recipes.networks import Size, build_autoencoder, load_autoencoder
 from maskwright_recipes.streams import Batch
-from maskwright_recipes.training import Progress, cosine_rate, load_state, save_state
+from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory, load_state, save_state
 from maskwright_recipes.warm_start import copy_fitting
 
 RATE = 2e-3
@@ -61,12 +62,18 @@ def train_autoencoder(
         out: also holds the checkpoint, autoencoder.pt.
         scenes: for statistics and PSNR.
         size: of the model.
-        batches: of training scenes, from the step on at which `first_step` says that training goes on.
+        batches: of training scenes, from the step on at which `steps_done` says that training goes on.
         steps: in all.
         batch: scenes in a step.
         device: where to train.
         init: a pipeline folder whose autoencoder to start from, as far as it fits.
+
+    Raises:
+        SettingsError: the folder's autoencoder is of another size, or was begun with another number of steps, which decides when its
+            latents are normalised.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     torch.manual_seed(0)
     model = build_autoencoder(size)
     if init:
@@ -74,11 +81,16 @@ def train_autoencoder(
     model = model.to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     checkpoint, joint = out / "autoencoder.pt", int(steps * JOINT_SHARE)
-    state = load_state(checkpoint)
-    first = first_step(out)
-    if state:
-        model.load_state_dict(state["model"])
+    first = 0
+    if state := load_state(checkpoint):
+        if state.get("steps", steps) != steps:
+            raise SettingsError(f"the autoencoder in {out} was begun with --steps {state['steps']}: repeat it, or choose another --out")
+        try:
+            model.load_state_dict(state["model"])
+        except RuntimeError as error:
+            raise SettingsError(f"the autoencoder in {out} is not of the size {size.name}: name its size with --size") from error
         optimiser.load_state_dict(state["optimiser"])
+        first = int(state["step"])
     progress = Progress(steps, batch)
     for step in range(first, steps):
         pictures = next(batches)[0].to(device, memory_format=torch.channels_last)
@@ -96,7 +108,7 @@ def train_autoencoder(
         optimiser.step()
         progress.step(step, loss)
         if step % 500 == 499 or step == steps - 1:
-            save_state(checkpoint, {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1})
+            save_state(checkpoint, {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1, "steps": steps})
             psnr = measure_psnr(model, held_out(scenes, 100, "tuning").to(device))
             print(f"  PSNR on 100 tuning scenes {psnr:.2f} dB", flush=True)
     model.save_pretrained(out / "vae")
@@ -104,7 +116,7 @@ def train_autoencoder(
     return model
 
 
-def first_step(out: Path) -> int:
-    """The step at which the training of this folder goes on."""
+def steps_done(out: Path) -> tuple[int, int | None]:
+    """The step at which the training of this folder goes on, and how many it was begun with; None where it was not."""
     state = load_state(out / "autoencoder.pt")
-    return int(state["step"]) if state else 0
+    return (int(state["step"]), state.get("steps")) if state else (0, None)

@@ -59,10 +59,10 @@ def train(
     words: Words = "scenes", out: Out = None, size: SizeName = None, init: Init = None,
     samples: Annotated[int, typer.Option(metavar="NUMBER", help="To see in all; the learning rate ends there.", min=1)] = 380_000,
     batch: Annotated[int | None, typer.Option(metavar="NUMBER", help="Samples in a step. (By size.)", min=1)] = None,
-    rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Learning rate. (By size.)")] = None,
-    average: Annotated[float | None, typer.Option(metavar="NUMBER", help="Decay of the averaged weights. (By size.)", max=1)] = None,
+    rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Learning rate. (By size.)", min=0)] = None,
+    average: Annotated[float | None, typer.Option(metavar="NUMBER", help="Decay of the averaged weights. (By size.)", min=0, max=1)] = None,
     autoencoder_steps: Annotated[int, typer.Option(metavar="NUMBER", help="Of the autoencoder, where there is none.", min=1)] = 4000,
-    minutes: Annotated[float | None, typer.Option(metavar="NUMBER", help="Stop after so many.")] = None,
+    minutes: Annotated[float | None, typer.Option(metavar="NUMBER", help="Stop training after so many.", min=0)] = None,
     side: Annotated[int | None, typer.Option(metavar="PIXELS", help="Begin cheaply, on close-ups of this side.", min=16)] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile: slow at the start, then faster.")] = False,
     device: Device = "auto", workers: Workers = 1, compose: Compose = "auto", font: Font = NOTO,
@@ -74,7 +74,8 @@ def train(
 
     plan = make_plan(words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose, side=side)
     course = Course(
-        samples, batch or plan.size.batch, rate or plan.size.rate, average or plan.size.average, compiled=compiled, minutes=minutes
+        samples, batch or plan.size.batch, plan.size.rate if rate is None else rate,
+        plan.size.average if average is None else average, compiled=compiled, minutes=minutes,
     )  # fmt: skip
     print(f"model: {run_training(plan, course, init=init, autoencoder_steps=autoencoder_steps)}")
 
@@ -113,7 +114,11 @@ def tune(
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 60, split: Annotated[str, typer.Option()] = "tuning",
 ) -> None:  # fmt: skip
     """Measure settings of a method on tuning scenes: mean IoU with the caption's words, and with all words competing."""
+    from maskwright.cli.engine import choose
+    from maskwright.datasets.scenes import SPLITS
     from maskwright_recipes.tune import measure, parse_tries
+
+    choose("split", split, tuple(SPLITS))
 
     rows = []
     for row in measure(model, method, parse_tries(tries or []), words=words, limit=limit, split=split):

@@ -23,7 +23,13 @@ SHEET_COLUMNS = 8
 
 
 def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Path) -> None:
-    """Writes a StableDiffusionPipeline folder in fp16 safetensors, in place of one that is there; the weights are rounded to fp16."""
+    """Writes a StableDiffusionPipeline folder in fp16 safetensors, in place of one that is there; the weights are rounded to fp16.
+
+    Raises:
+        SettingsError: the folder holds something that is no pipeline.
+    """
+    if folder.exists() and not (folder / "model_index.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise SettingsError(f"{folder} holds something that is no model: name a new folder")
     fresh = folder.with_name(folder.name + ".new")
     shutil.rmtree(fresh, ignore_errors=True)
     with quiet(diffusers, transformers):

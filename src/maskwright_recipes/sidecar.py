@@ -1,6 +1,7 @@
 """Writes maskwright.json beside a model: the words it knows, what to say of others, and settings that suit it.
 
-Settings are data: a JSON file with one object for each method, chosen on the tuning split with `maskwright-recipe tune`.
+Settings are data: a JSON file with one object for each method, chosen on the tuning split: with `maskwright-recipe tune` for methods that read
+words, with `maskwright evaluate --split tuning --sweep` for the others.
 """
 
 import hashlib
@@ -8,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from maskwright.backbones.catalog import catalog
 from maskwright.datasets.scenes import open_scenes
 from maskwright.datasets.word_list import BUNDLED, find_word_list
 from maskwright.errors import SettingsError
@@ -15,7 +17,7 @@ from maskwright_recipes.tokenizer import known_words
 
 SETTINGS = Path(__file__).parent / "settings"
 ADVICE = (
-    "It was trained on drawn scenes with {objects} objects and {grounds} grounds (`maskwright models show {name}` lists them); "
+    "It was trained on drawn scenes with {objects} objects and {grounds} grounds ({where} them); "
     "photographs and other words want --model sd15"
 )
 PATTERNS = ("a {{}} on {ground}", "a photograph of a {{}} on {ground}", "a picture of a {{}} on {ground}", "{ground} with a {{}}",
@@ -52,9 +54,10 @@ def synthesis(grounds: list[str]) -> dict[str, Any]:
 def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path | None = None) -> str:
     """Writes the file into a model folder; returns the revision, which tells versions of the weights apart."""
     listed, revision = open_scenes(words).words, weights_digest(folder)
+    where = f"`maskwright models show {folder.name}` lists" if folder.name in catalog() else "maskwright.json beside it names"
     content = {
         "revision": revision,
-        "advice": ADVICE.format(objects=len(listed.objects), grounds=len(listed.grounds), name=folder.name),
+        "advice": ADVICE.format(objects=len(listed.objects), grounds=len(listed.grounds), where=where),
         "labels": [name for word in listed.all for name in word.names],
         "objects": ["|".join(word.names) for word in listed.objects],
         "words": known_words(words),

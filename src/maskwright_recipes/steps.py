@@ -10,7 +10,7 @@ from maskwright.datasets.scenes import SceneSet
 from maskwright.datasets.word_list import BUNDLED, find_word_list
 from maskwright.errors import SettingsError
 from maskwright_recipes.atlas import draw_atlas
-from maskwright_recipes.autoencoder import first_step, held_out, measure_psnr, train_autoencoder
+from maskwright_recipes.autoencoder import held_out, measure_psnr, steps_done, train_autoencoder
 from maskwright_recipes.composing import Library, build_library
 from maskwright_recipes.networks import Size, choose_size
 from maskwright_recipes.streams import Batch, composed_batches, painted_batches
@@ -95,11 +95,23 @@ def make_plan(
 
 def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = AUTOENCODER_BATCH, init: Path | None = None) -> None:
     """Trains or continues the autoencoder, and says how well it does."""
-    first = first_step(plan.out)
+    first, _ = steps_done(plan.out)
     batches = plan.batches(first * batch, batch, steps - first)
     model = train_autoencoder(plan.out, plan.scenes, plan.size, batches, steps=steps, batch=batch, device=plan.device, init=init)
     psnr = measure_psnr(model, held_out(plan.scenes, 200, "benchmark").to(plan.device))
     print(f"autoencoder: PSNR on 200 benchmark scenes {psnr:.2f} dB", flush=True)
+
+
+def refuse_parted(out: Path) -> None:
+    """Raises SettingsError for a checkpoint that lacks what it was trained with: another one would scramble its words or latents."""
+    if (out / "checkpoint" / "state.json").is_file() and (lost := [part for part in ("vae", "tokenizer") if not (out / part).is_dir()]):
+        raise SettingsError(f"the checkpoint in {out} was trained with a {' and a '.join(lost)} that is missing there: bring it, too")
+
+
+def refuse_no_model(folder: Path) -> None:
+    """Raises SettingsError for a folder that holds no pipeline to start from."""
+    if lost := [part for part in ("unet", "vae", "text_encoder", "tokenizer") if not (folder / part).is_dir()]:
+        raise SettingsError(f"{folder} holds no model to start from, {', '.join(lost)} is missing: name a folder in diffusers' layout")
 
 
 def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoencoder_steps: int = AUTOENCODER_STEPS) -> Path:
@@ -107,9 +119,15 @@ def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoen
 
     Returns:
         The folder of the model.
+
+    Raises:
+        SettingsError: a checkpoint without its autoencoder or tokenizer, or a folder that is no model to start from.
     """
-    if not (plan.out / "vae").is_dir() and init is None:
-        run_autoencoder(plan, steps=autoencoder_steps)
+    refuse_parted(plan.out)
+    if init:
+        refuse_no_model(init)
+    elif not (plan.out / "vae").is_dir():
+        run_autoencoder(plan, steps=steps_done(plan.out)[1] or autoencoder_steps)
     trainer = Trainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
     trainer.run(plan.batches(trainer.first * course.batch, course.batch, course.steps - trainer.first))
     return plan.out / "model"

@@ -16,6 +16,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
 from maskwright.datasets.scenes import SceneSet
+from maskwright.errors import SettingsError
 from maskwright_recipes.checkpoints import load_checkpoint, moments, restore_moments, save_checkpoint
 from maskwright_recipes.export import export_pipeline
 from maskwright_recipes.networks import Model, Size, build_scheduler, load_autoencoder
@@ -39,7 +40,7 @@ class Course:
         rate: highest learning rate.
         average: decay of the moving average of the weights.
         compiled: torch.compile.
-        minutes: stop in good time before so many; None for no limit.
+        minutes: stop after so many, and write what there is; None for no limit.
     """
 
     samples: int
@@ -69,6 +70,8 @@ def update_average(average: nn.Module, model: nn.Module, step: int, decay: float
 
 class Trainer:
     """Holds what a step needs; `run` trains to the end and leaves the averaged weights in `out/model`.
+
+    A checkpoint or model of another size raises SettingsError.
 
     Args:
         out: holds vae, tokenizer, checkpoint, log and in the end the model.
@@ -111,7 +114,10 @@ class Trainer:
             self.average.load_state_dict(self.model.state_dict())
             return
         self.first = kept.samples // self.course.batch  # the batch may be another one now
-        self.average.load_state_dict(kept.average)
+        try:
+            self.average.load_state_dict(kept.average)
+        except RuntimeError as error:
+            raise SettingsError(f"the training in {self.out} is not of the size {self.size.name}: name its size with --size") from error
         if kept.training is None:
             self.warm_from = self.first  # a new optimiser warms up first
             self.model.load_state_dict(kept.average)
@@ -168,7 +174,7 @@ class Trainer:
         """
         progress = Progress(self.steps, self.course.batch, log=self.out / "log.jsonl")
         began = saved = time.monotonic()
-        end = began + 60 * self.course.minutes if self.course.minutes else float("inf")
+        end = float("inf") if self.course.minutes is None else began + 60 * self.course.minutes
         done = self.first
         for step, batch in zip(range(self.first, self.steps), batches, strict=False):
             progress.step(step, self.step(step, batch))

@@ -1,5 +1,6 @@
 """Builds a CLIP tokenizer from a word list's own words: every word is one token."""
 
+import functools
 import itertools
 import json
 from collections import Counter
@@ -10,6 +11,7 @@ from transformers import CLIPTokenizer
 
 from maskwright.datasets.rich_captions import caption_words
 from maskwright.datasets.word_list import find_word_list, read_word_list
+from maskwright.errors import SettingsError
 
 LENGTH = 32  # tokens of a prompt of the bundled model, begin and end included
 BEGIN, END, SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -20,13 +22,27 @@ def known_words(words: str | Path = "scenes") -> list[str]:
     return caption_words(read_word_list(find_word_list(words)))
 
 
+@functools.cache
+def _plain() -> CLIPTokenizer:
+    """A CLIP tokenizer that merges nothing, for the way in which CLIP cuts texts."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    pieces = [*letters, *(letter + SUFFIX for letter in letters), BEGIN, END]
+    return CLIPTokenizer(vocab={piece: number for number, piece in enumerate(pieces)}, merges=[])
+
+
+def split(word: str) -> list[str]:
+    """A word as CLIP cuts it before any merge, in letters that stand for bytes: one piece mostly, "t-shirt" is three, each digit is one."""
+    backend = _plain().backend_tokenizer
+    return [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(word))]
+
+
 def learn_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges under which each of these words becomes one token; unknown words fall back to pieces.
+    """Byte-pair merges under which each piece of these words (see `split`) becomes one token; unknown words fall back to letters.
 
     The most frequent pair first, ties by the alphabet, so that every machine learns the same; the trainer of the tokenizers
     library breaks ties differently from run to run, and a network trained with one order cannot be read with another.
     """
-    pieces = {word: [*word[:-1], word[-1] + SUFFIX] for word in words}
+    pieces = {piece: [*piece[:-1], piece[-1] + SUFFIX] for word in words for piece in split(word)}
     merges: list[tuple[str, str]] = []
     while counts := Counter(pair for parts in pieces.values() for pair in itertools.pairwise(parts)):
         best = min(counts, key=lambda pair: (-counts[pair], pair))
@@ -50,8 +66,8 @@ def build_tokenizer(words: str | Path = "scenes", length: int = LENGTH) -> CLIPT
 
 
 def knows(tokenizer: CLIPTokenizer, words: str | Path) -> bool:
-    """Whether every word of the list's captions is one token."""
-    return all(len(tokenizer(word, add_special_tokens=False).input_ids) == 1 for word in known_words(words))
+    """Whether every word of the list's captions is one token, or one for each piece that CLIP cuts it into."""
+    return all(len(tokenizer(word, add_special_tokens=False).input_ids) == len(split(word)) for word in known_words(words))
 
 
 def tokenizer_of(
@@ -61,9 +77,14 @@ def tokenizer_of(
 
     It is the one that the training began with; else that of the model it starts from, if that knows all words and is as long;
     else a new one.
+
+    Raises:
+        SettingsError: the training began with other words.
     """
     if (folder / "tokenizer").is_dir():
         kept: CLIPTokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+        if not knows(kept, words):
+            raise SettingsError(f"the training in {folder} began with other words: choose another --out, with --init {folder / 'model'}")
         return kept
     tokenizer = CLIPTokenizer.from_pretrained(init / "tokenizer") if init else None
     if tokenizer is None or tokenizer.model_max_length != length or not knows(tokenizer, words):

@@ -4,6 +4,7 @@ import ctypes
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,10 @@ def keep_freed_memory() -> bool:
     Attention maps of 32 x 32 latents are blocks of hundreds of megabytes, which glibc gives back to the system and fetches again, page
     by page, in every step: half of a step's time on a CPU.
     """
-    most_mapped, trim, top_pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         return False
+    most_mapped, trim, top_pad = -4, -1, -2  # M_MMAP_MAX, M_TRIM_THRESHOLD, M_TOP_PAD of malloc.h
     return all([mallopt(most_mapped, 0), mallopt(trim, 2**31 - 1), mallopt(top_pad, 2**29)])
 
 
@@ -56,25 +57,25 @@ def load_state(path: Path) -> dict[str, Any] | None:
 
 
 class Progress:
-    """Prints a line every `every` steps: step, loss, samples per second, time left; and adds it to a log of JSON lines.
+    """Prints a line every `every` steps: step, loss, samples per second since the last line, time left; and adds it to a log of JSON lines.
 
     Losses stay on their device until a line is printed: reading one waits for the device.
     """
 
     def __init__(self, steps: int, batch: int, *, every: int = 100, log: Path | None = None) -> None:
         self.steps, self.batch, self.every, self.log = steps, batch, every, log
-        self.began, self.first = time.monotonic(), -1
+        self.began = time.monotonic()
         self.losses: list[torch.Tensor] = []
 
     def step(self, step: int, loss: torch.Tensor) -> None:
         """Call once a step."""
-        if self.first < 0:
-            self.first = step
         self.losses.append(loss.detach())
         if step % self.every == self.every - 1 or step == self.steps - 1:
             mean = torch.stack(self.losses).float().mean().item()
+            now = time.monotonic()
+            rate = len(self.losses) / (now - self.began)
+            self.began = now
             self.losses.clear()
-            rate = (step + 1 - self.first) / (time.monotonic() - self.began)
             left = (self.steps - step - 1) / rate
             print(f"step {step + 1}/{self.steps}  loss {mean:.4f}  {rate * self.batch:.1f} samples/s  {left / 60:.1f} min left", flush=True)
             if self.log:

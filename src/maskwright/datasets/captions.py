@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from maskwright.datasets.word_list import Word
+
 SYNONYM_RATE = 0.15
 PARTIAL_RATE = 0.15  # captions that name one thing only, as the published per-label prompts do
 
@@ -30,27 +32,34 @@ def with_article(noun: str) -> str:
     return f"{'an' if vowel or re.match(r'hour|honest|heir|honou?r', word) else 'a'} {noun}"
 
 
-def _name(names: Sequence[str], rng: np.random.Generator) -> str:
-    """The first name mostly, a synonym sometimes."""
-    if len(names) > 1 and rng.random() < SYNONYM_RATE:
-        return names[int(rng.integers(1, len(names)))]
-    return names[0]
+def call(word: Word, name: str) -> str:
+    """A word under one of its names with the article that it wants: "a dog", "Tokyo Tower", "the Statue of Liberty"."""
+    if word.article:
+        return f"{word.article} {name}"
+    return name if word.proper else with_article(name)
 
 
-def write_caption(objects: Sequence[Sequence[str]], ground: Sequence[str], rng: np.random.Generator) -> str:
+def choose_name(word: Word, rng: np.random.Generator) -> str:
+    """The name mostly, a synonym sometimes."""
+    if word.synonyms and rng.random() < SYNONYM_RATE:
+        return word.synonyms[int(rng.integers(len(word.synonyms)))]
+    return word.name
+
+
+def write_caption(objects: Sequence[Word], ground: Word, rng: np.random.Generator) -> str:
     """A caption for a scene.
 
     Args:
-        objects: for each object its name and synonyms.
-        ground: the ground's name and synonyms.
+        objects: what the scene shows, each kind once.
+        ground: what lies behind it.
         rng: decides template, order, articles and synonyms.
     """
-    nouns = [_name(names, rng) for names in objects]
-    place = _name(ground, rng)
-    rng.shuffle(nouns)
+    names = [(choose_name(word, rng), word) for word in objects]
+    place = choose_name(ground, rng)
+    rng.shuffle(names)
     if rng.random() < PARTIAL_RATE:
-        thing = str(rng.choice([*nouns, place]))
-        return str(rng.choice(PARTIAL)).format(thing=thing if rng.random() < 0.3 else with_article(thing))
+        name, word = [*names, (place, ground)][int(rng.integers(len(names) + 1))]
+        return str(rng.choice(PARTIAL)).format(thing=name if rng.random() < 0.3 else call(word, name))
     bare = rng.random() < 0.25
-    things = str(rng.choice(JOINERS)).join(noun if bare else with_article(noun) for noun in nouns)
+    things = str(rng.choice(JOINERS)).join(name if bare else call(word, name) for name, word in names)
     return str(rng.choice(FULL)).format(things=things, ground=place)

@@ -10,8 +10,10 @@ from PIL import Image, ImageEnhance, ImageFilter
 from maskwright.datasets.grounds import GROUNDS
 from maskwright.datasets.textures import Array, turned
 from maskwright.datasets.word_list import SceneStyle, Word
+from maskwright.errors import SettingsError
 
 Layer = tuple[Image.Image, bool]  # artwork of an object, and whether it may be mirrored
+ATTEMPTS = 500  # a scene of the bundled lists takes one or two
 
 
 def paint_scene(
@@ -29,12 +31,18 @@ def paint_scene(
     Returns:
         The picture, (side, side, 3) uint8, and which object is visible at each pixel, (side, side) uint8: 0 is the ground, 1 the
         first layer.
+
+    Raises:
+        SettingsError: the objects hide each other whatever one tries.
     """
     least = style.visible * (style.scale[0] * side) ** 2 * 0.5
-    while True:
+    for _ in range(ATTEMPTS):
         image, owners = _paint(layers, ground, side, style, rng)
         if all(np.count_nonzero(owners == number) >= least for number in range(1, len(layers) + 1)):
             return _finish(image, side, style, rng), owners
+    raise SettingsError(
+        f"{len(layers)} objects of this size find no room beside each other: lower scale or visible in [style], or most, in the word list"
+    )
 
 
 def _paint(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from maskwright.datasets.captions import FULL as PLAIN
-from maskwright.datasets.captions import JOINERS, PARTIAL, SYNONYM_RATE, TEMPLATE_WORDS, with_article
+from maskwright.datasets.captions import JOINERS, PARTIAL, TEMPLATE_WORDS, call, choose_name
 from maskwright.datasets.word_list import Word, WordList, plural_of
 
 SINGLE_RATE = 0.15  # captions that name one thing only
@@ -37,7 +37,7 @@ def describe(objects: Sequence[tuple[Word, int]], ground: Word, rng: np.random.G
         rng: decides what is named, in which order and words.
     """
     order = [objects[place] for place in rng.permutation(len(objects))]
-    place = _synonym(ground, rng)
+    place = choose_name(ground, rng)
     if rng.random() < SINGLE_RATE:
         chosen = int(rng.integers(len(order) + 1))
         single = place if chosen == len(order) else _noun(order[chosen], rng, bare=rng.random() < 0.3)
@@ -53,24 +53,15 @@ def describe(objects: Sequence[tuple[Word, int]], ground: Word, rng: np.random.G
     return templates[int(rng.integers(len(templates)))].format(things=things, ground=place)
 
 
-def _synonym(word: Word, rng: np.random.Generator) -> str:
-    """The name mostly, a synonym sometimes."""
-    if word.synonyms and rng.random() < SYNONYM_RATE:
-        return word.synonyms[int(rng.integers(len(word.synonyms)))]
-    return word.name
-
-
 def _noun(thing: tuple[Word, int], rng: np.random.Generator, *, bare: bool) -> str:
     """A word with its article, or several of it with their number."""
     word, count = thing
-    name = _synonym(word, rng)
+    name = choose_name(word, rng)
     if count > 1 and word.plural and rng.random() < 0.8:
         many = word.plural if name == word.name else plural_of(name)
         number = ("several", "", COUNTS.get(count, "several"))[min(2, int(rng.integers(5)))]
         return f"{number} {many}".strip()
-    if bare or (word.proper and not word.article):
-        return name
-    return f"{word.article} {name}" if word.article else with_article(name)
+    return name if bare else call(word, name)
 
 
 def caption_words(words: WordList) -> list[str]:

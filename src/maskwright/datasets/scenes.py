@@ -125,9 +125,15 @@ class SceneSet:
         return tuple(self._caption(objects, ground, np.random.default_rng([SPLITS[split], seed, CAPTIONS, n])) for n in range(count))
 
     def rivals(self, names: Sequence[str]) -> tuple[int, ...]:
-        """Positions in `words.all` of these words and of those that are hard to tell from them."""
+        """Positions in `words.all` of these words and of those that are hard to tell from them.
+
+        Raises:
+            SettingsError: the list says of no words that they are.
+        """
+        if not (rivals := self.words.rivals):
+            raise SettingsError(f"{self.list.path} has neither families nor proper nouns: choose scenes-full, or another choice of labels")
         places = {word.name: place for place, word in enumerate(self.words.all)}
-        return tuple(sorted({kin for name in names for kin in self.words.rivals[places[name]]}))
+        return tuple(sorted({kin for name in names for kin in rivals[places[name]]}))
 
     def _draw(self, rng: np.random.Generator, most: int, *, related: bool) -> tuple[list[int], int]:
         """Objects and ground of a scene; those of `related` scenes are one family, or proper nouns, at least two kinds."""
@@ -156,7 +162,7 @@ class SceneSet:
         things, place = Counter(self.words.objects[number] for number in objects), self.words.grounds[ground]
         if self.list.style.captions == "rich":
             return describe(list(things.items()), place, rng)
-        return write_caption([word.names for word in things], place.names, rng)
+        return write_caption(list(things), place, rng)
 
 
 def _one(choices: Sequence[Image.Image], rng: np.random.Generator) -> Image.Image:

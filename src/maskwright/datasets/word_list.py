@@ -77,8 +77,13 @@ class Words:
 
     @functools.cached_property
     def rivals(self) -> tuple[tuple[int, ...], ...]:
-        """For each word the positions of those that are hard to tell from it, itself included: its family; of a proper noun, all others."""
+        """For each word the positions of those that are hard to tell from it, itself included: its family; of a proper noun, all others.
+
+        Empty where no word is hard to tell from another.
+        """
         proper = set(self.proper)
+        if max(map(len, self.families)) == 1 and len(proper) < 2:
+            return ()
         of_objects = [tuple(sorted({*kin, *proper})) if place in proper else kin for place, kin in enumerate(self.families)]
         return (*of_objects, *((place,) for place in range(len(self.objects), len(self.all))))
 
@@ -190,7 +195,12 @@ def read_word_list(path: Path) -> WordList:
         raise SettingsError(f"{path}: side must be a multiple of 16, not {side!r}")
     if not isinstance(most, int) or not 1 <= most <= 12:
         raise SettingsError(f"{path}: most must be a number of objects from 1 to 12, not {most!r}")
-    return WordList(path, words, side, most, path.parent / atlas, _style(table.get("style", {}), path))
+    style = _style(table.get("style", {}), path)
+    if style.scale[0] * side < 4 or style.scale[1] > 1:
+        raise SettingsError(f"{path}: [style] scale {list(style.scale)} is no share of the side: write for instance [0.25, 0.7]")
+    if style.visible > 1:
+        raise SettingsError(f"{path}: [style] visible must be a share of an object, up to 1, not {style.visible:g}")
+    return WordList(path, words, side, most, path.parent / atlas, style)
 
 
 def _only(row: Mapping[str, Any], allowed: set[str], where: str) -> None:

@@ -1,7 +1,7 @@
 """Writes maskwright.json beside a model: the words it knows, what to say of others, and settings that suit it.
 
-Settings are data: a JSON file with one object for each method, chosen on the tuning split: with `maskwright-recipe tune` for methods that read
-words, with `maskwright evaluate --split tuning --sweep` for the others.
+Settings are data: a JSON file with one object for each method, chosen on the tuning split: with `maskwright-recipe tune` for
+methods that read words, with `maskwright evaluate --split tuning --sweep` for the others.
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """What stands out: AttentionCut, its four comparators and DAAM on the bundled benchmark and on photographs, beside an untrained control.
 
-Command: `python benchmarks/discovery.py` for the bundled scenes; `--data ../shared/data` adds horses and davis from there. Scenes: the
-objects' words are given together, the ground's word stands in the prompt beside them and takes what is its own; the truth is all objects.
+Command: `python benchmarks/discovery.py` for the bundled scenes; `--scenes scenes-full --model sticker-full` for the full set; `--data
+../shared/data` adds horses and davis from there. Scenes: the objects' words are given together, the ground's word stands in the prompt
+beside them and takes what is its own; the truth is all objects.
 Photographs: the best-matching word of the model's own (it knows no horse). Mean over pictures of the foreground's IoU and accuracy, mean
 absolute error, both maximal F of the literature (never comparable with each other), and the share of pictures whose box hits an object at
 IoU 0.5.
@@ -20,7 +21,7 @@ from scenes import randomise
 from maskwright.backbones.loading import load_backbone
 from maskwright.backbones.unet import UNetBackbone
 from maskwright.datasets.registry import open_dataset
-from maskwright.datasets.scenes import load_words
+from maskwright.datasets.scenes import open_scenes
 from maskwright.discovery.discoverer import Discoverer
 from maskwright.discovery.result import Discovery
 from maskwright.evaluation.bootstrap import draw_weights, interval
@@ -38,10 +39,10 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
 HEADING = "| method | IoU | accuracy | MAE | max F (.3, TokenCut) | max F (.09, SelfMask) | box hit |\n|---|---|---|---|---|---|---|"
 
 
-def scenes(discoverer: Discoverer, limit: int) -> Iterator[tuple[Discovery, Truth]]:
+def scenes(discoverer: Discoverer, name: str, limit: int) -> Iterator[tuple[Discovery, Truth]]:
     """The bundled scenes, asked for their objects together."""
-    words, objects = load_words().all, len(load_words().objects)
-    for item in islice(open_dataset("scenes").items, limit):
+    words, objects = open_scenes(name).words.all, len(open_scenes(name).words.objects)
+    for item in islice(open_dataset(name).items, limit):
         picture = item.open()
         labels = item.labels(picture)
         present = [words[number].name for number in np.unique(labels)]
@@ -73,17 +74,19 @@ def row(found: Iterator[tuple[Discovery, Truth]]) -> str:
     return f"{100 * scores.iou:.1f} [{100 * low:.1f}, {100 * high:.1f}] | " + " | ".join(f"{100 * figure:.1f}" for figure in figures)
 
 
-def table(backbone: UNetBackbone, rows: dict[str, tuple[str, dict[str, Any]]], data: Path | None, limit: int) -> None:
+def table(
+    backbone: UNetBackbone, rows: dict[str, tuple[str, dict[str, Any]]], name: str, data: Path | None, limit: int
+) -> None:  # fmt: skip
     """All rows on all sets."""
-    print(f"\nbundled scenes\n{HEADING}", flush=True)
+    print(f"\n{name}\n{HEADING}", flush=True)
     for title, (method, settings) in rows.items():
-        print(f"| {title} | {row(scenes(Discoverer(backbone, method, settings=settings), limit))} |", flush=True)
-    for name in ("horses", "davis") if data else ():
-        print(f"\n{name}\n{HEADING}", flush=True)
+        print(f"| {title} | {row(scenes(Discoverer(backbone, method, settings=settings), name, limit))} |", flush=True)
+    for folder in ("horses", "davis") if data else ():
+        print(f"\n{folder}\n{HEADING}", flush=True)
         words: dict[str, str] = {}
         for title, (method, settings) in rows.items():
             discoverer = Discoverer(backbone, method, settings=settings)
-            print(f"| {title} | {row(photographs(discoverer, data / name, limit, words))} |", flush=True)  # type: ignore[operator]
+            print(f"| {title} | {row(photographs(discoverer, data / folder, limit, words))} |", flush=True)  # type: ignore[operator]
 
 
 def main() -> None:
@@ -92,12 +95,13 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder that holds horses/ and davis/")
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--model", default="sticker")
+    parser.add_argument("--scenes", default="scenes")
     options = parser.parse_args()
     backbone = load_backbone(options.model)
-    table(backbone, ROWS, options.data, options.limit)
+    table(backbone, ROWS, options.scenes, options.data, options.limit)
     randomise(backbone, 0)
     print("\nuntrained networks", flush=True)
-    table(backbone, {f"{title}, untrained": ROWS[title] for title in ("attentioncut", "daam")}, options.data, options.limit)
+    table(backbone, {f"{title}, untrained": ROWS[title] for title in ("attentioncut", "daam")}, options.scenes, options.data, options.limit)
 
 
 if __name__ == "__main__":

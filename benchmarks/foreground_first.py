@@ -14,7 +14,7 @@ from scenes import randomise
 
 from maskwright.backbones.loading import load_backbone
 from maskwright.backbones.unet import UNetBackbone
-from maskwright.datasets.scenes import Scene, benchmark, load_words
+from maskwright.datasets.scenes import Scene, SceneSet, open_scenes
 from maskwright.evaluation.confusion import count_pixels, mean_iou
 from maskwright.segmenter import Segmenter
 
@@ -39,9 +39,9 @@ def everything(number: int, scene: Scene, names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def miou(segmenter: Segmenter, scenes: Sequence[Scene], ask: Ask) -> float:
+def miou(segmenter: Segmenter, drawn: SceneSet, scenes: Sequence[Scene], ask: Ask) -> float:
     """Mean IoU in per cent over the words that occur, pixels summed over all scenes first."""
-    names = [word.name for word in load_words().all]
+    names = [word.name for word in drawn.words.all]
     counts = np.zeros((len(names), len(names) + 1), dtype=np.int64)
     for number, scene in enumerate(scenes):
         result = segmenter.segment(scene.image, ask(number, scene, names))
@@ -50,10 +50,10 @@ def miou(segmenter: Segmenter, scenes: Sequence[Scene], ask: Ask) -> float:
     return 100 * mean_iou(counts)
 
 
-def row(backbone: UNetBackbone, method: str, prompting: str, scenes: Sequence[Scene]) -> str:
+def row(backbone: UNetBackbone, method: str, prompting: str, drawn: SceneSet, scenes: Sequence[Scene]) -> str:
     """The three figures of a method."""
     segmenter = Segmenter(backbone, method, prompting=prompting, background="none")  # type: ignore[arg-type]
-    return " | ".join(f"{miou(segmenter, scenes, ask):.1f}" for ask in (present, with_absent, everything))
+    return " | ".join(f"{miou(segmenter, drawn, scenes, ask):.1f}" for ask in (present, with_absent, everything))
 
 
 def main() -> None:
@@ -62,13 +62,15 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--split", default="benchmark")
     parser.add_argument("--model", default="sticker")
+    parser.add_argument("--scenes", default="scenes")
     options = parser.parse_args()
-    backbone, scenes = load_backbone(options.model), list(benchmark(options.limit, split=options.split))
+    backbone, drawn = load_backbone(options.model), open_scenes(options.scenes)
+    scenes = list(drawn.scenes(options.limit, split=options.split))
     print("| method | prompting | words given | and 2-4 absent | all words |\n|---|---|---|---|---|", flush=True)
     for method, prompting in ROWS:
-        print(f"| {method} | {prompting} | {row(backbone, method, prompting, scenes)} |", flush=True)
+        print(f"| {method} | {prompting} | {row(backbone, method, prompting, drawn, scenes)} |", flush=True)
     randomise(backbone, 0)
-    print(f"| *foreground-first, untrained networks* | shared | {row(backbone, 'foreground-first', 'shared', scenes)} |", flush=True)
+    print(f"| *foreground-first, untrained networks* | shared | {row(backbone, 'foreground-first', 'shared', drawn, scenes)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Masks without words: every region method on the bundled benchmark and on folders of photographs, beside an untrained control.
 
-Command: `python benchmarks/regions.py` for the bundled scenes; `--data ../shared/data` adds coco100 (classes) and bsds100 (several
+Command: `python benchmarks/regions.py` for the bundled scenes, `--scenes scenes-full --model sticker-full` for the full
+set; `--data ../shared/data` adds coco100 (classes) and bsds100 (several
 annotators) from that folder. All methods read one pass of the model. "matched" is mean IoU over the classes of the set after Hungarian
 matching in each picture (DiffSeg's protocol; segments that match nothing are wrong); "pictures" is the mean over pictures of their own
 regions' matched IoU. "oracle" is told the number of regions in the truth and is no method.
@@ -74,9 +75,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a folder that holds coco100/ and bsds100/")
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--model", default="sticker")
+    parser.add_argument("--scenes", default="scenes")
     options = parser.parse_args()
     backbone = load_backbone(options.model)
-    named = {"bundled scenes": open_dataset("scenes")}
+    named = {options.scenes: open_dataset(options.scenes)}
     if options.data:
         named["coco100"] = open_dataset(f"folder:{options.data / 'coco100'}")
     annotated = open_dataset(f"folder:{options.data / 'bsds100'}") if options.data else None

@@ -1,8 +1,9 @@
 """The table of the README: mean IoU of every method and prompting mode on the bundled benchmark, beside control and ceiling.
 
-Command: `python benchmarks/scenes.py` (two cores: about seven minutes). The control is the bundled model's own networks with random
-weights: what a method scores there it owes to the scenes' geometry, not to what was learned. The ceiling is the truth itself, reduced
-to the latent grid.
+Command: `python benchmarks/scenes.py` (two cores: about seven minutes). `--scenes scenes-full --model sticker-full` is the full set,
+with one column more: on the split benchmark-fine the words of a scene and their families compete. The control is the model's own
+networks with random weights: what a method scores there it owes to the scenes' geometry, not to what was learned. The ceiling is the
+truth itself, reduced to the latent grid.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import torch
 
 from maskwright.backbones.loading import load_backbone
 from maskwright.backbones.unet import UNetBackbone
-from maskwright.datasets.scenes import benchmark, load_words
+from maskwright.datasets.scenes import open_scenes
 from maskwright.evaluation.confusion import count_pixels, mean_iou
 from maskwright.evaluation.scenes import run_benchmark
 from maskwright.images import upsample
@@ -30,23 +31,32 @@ def randomise(backbone: UNetBackbone, seed: int) -> None:
                 module.reset_parameters()
 
 
-def ceiling(limit: int, grid: int) -> float:
-    """Mean IoU of the true masks after averaging them on a grid and going back up, as every method must."""
-    classes = len(load_words().all)
+def ceiling(scenes: str, split: str, limit: int, grid: int) -> float:
+    """Mean IoU in per cent of the true masks after averaging them on a grid and going back up, as every method must."""
+    drawn = open_scenes(scenes)
+    classes = len(drawn.words.all)
     counts = np.zeros((classes, classes + 1), dtype=np.int64)
-    for scene in benchmark(limit):
+    for scene in drawn.scenes(limit, split=split):
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(scene.labels).long(), classes).permute(2, 0, 1).float()
         coarse = torch.nn.functional.adaptive_avg_pool2d(one_hot, grid)
         counts += count_pixels(scene.labels, upsample(coarse, scene.labels.shape).argmax(0).numpy(), classes=classes)
-    return mean_iou(counts)
+    return 100 * mean_iou(counts)
 
 
-def row(backbone: UNetBackbone, method: str, prompting: str, limit: int) -> str:
-    """The two figures of one method and mode, and its seconds per scene with the caption's words."""
+def columns(scenes: str) -> dict[str, tuple[str, str]]:
+    """Title, split and competing words of each column."""
+    fine = {"family": ("benchmark-fine", "family")} if open_scenes(scenes).words.rivals else {}
+    return {"caption": ("benchmark", "caption"), "all": ("benchmark", "all"), **fine}
+
+
+def row(backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int) -> str:
+    """The figures of one method and mode in all columns, and its seconds per scene with the caption's words."""
     segmenter = Segmenter(backbone, method, prompting=prompting, background="none")  # type: ignore[arg-type]
-    given = run_benchmark(segmenter, limit=limit, labels="caption")
-    competing = run_benchmark(segmenter, limit=limit, labels="all")
-    return f"{100 * given.miou:.1f} | {100 * competing.miou:.1f} | {given.seconds:.3f}"
+    found = [
+        run_benchmark(segmenter, limit=limit, split=split, labels=labels, scenes=scenes)  # type: ignore[arg-type]
+        for split, labels in columns(scenes).values()
+    ]
+    return " | ".join([*(f"{100 * result.miou:.1f}" for result in found), f"{found[0].seconds:.3f}"])
 
 
 def main() -> None:
@@ -54,17 +64,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--model", default="sticker")
+    parser.add_argument("--scenes", default="scenes")
+    parser.add_argument("--modes", default=",".join(PROMPTINGS), help="prompting modes; per-label takes a pass for every label")
     options = parser.parse_args()
-    backbone = load_backbone(options.model)
-    print("| method | prompting | caption | all | s / scene |\n|---|---|---|---|---|", flush=True)
+    backbone, scenes, limit = load_backbone(options.model), options.scenes, options.limit
+    titles = columns(scenes)
+    print(f"| method | prompting | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 3)}|", flush=True)
     for method in METHODS:
-        for prompting in PROMPTINGS:
-            print(f"| {method} | {prompting} | {row(backbone, method, prompting, options.limit)} |", flush=True)
-    grid = backbone.info.native // backbone.vae_factor
-    print(f"| *ceiling of the {grid} x {grid} grid* | | {100 * ceiling(options.limit, grid):.1f} | | |", flush=True)
+        for prompting in options.modes.split(","):
+            print(f"| {method} | {prompting} | {row(backbone, method, prompting, scenes, limit)} |", flush=True)
+    grid = open_scenes(scenes).list.side // backbone.vae_factor
+    most = " | ".join(f"{ceiling(scenes, split, limit, grid):.1f}" for split, _ in titles.values())
+    print(f"| *ceiling of the {grid} x {grid} grid* | | {most} | |", flush=True)
     randomise(backbone, 0)
     for method in METHODS:
-        print(f"| *{method}, untrained networks* | shared | {row(backbone, method, 'shared', options.limit)} |", flush=True)
+        print(f"| *{method}, untrained networks* | shared | {row(backbone, method, 'shared', scenes, limit)} |", flush=True)
 
 
 if __name__ == "__main__":

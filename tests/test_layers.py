@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "src" / "maskwright"
 FLOORS = (
     ("errors", "background", "decoding", "images", "tiling", "vocabulary", "segmentation", "score_maps", "projection", "regions", "record",
-     "versions", "quiet", "exports"),
+     "versions", "quiet", "hub_cache", "exports"),
     ("readings", "datasets", "solvers"),
     ("backbones", "refine"),
     ("text",),

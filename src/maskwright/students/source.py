@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.errors import ModelError, brief
+from maskwright.hub_cache import find_snapshot
 
 CONFIG, PROCESSOR, WEIGHTS = "config.json", "preprocessor_config.json", "*.safetensors"
 WANTED = ["*.json", WEIGHTS]  # what is downloaded; pickled weights are never read
@@ -30,7 +31,7 @@ def find_checkpoint(source: str, *, offline: bool = False) -> Path:
     repository, _, revision = source.partition("@")
     if repository.count("/") != 1 or repository.startswith((".", "/", "~")) or " " in repository:
         raise ModelError(f"no folder {source!r}: give one with {CONFIG} and safetensors, or a hub id such as {EXAMPLE}")
-    cached = _snapshot(repository, revision, local=True)
+    cached = find_snapshot(repository, wanted=WANTED, revision=revision or None, local=True)
     if cached and not _missing(cached):
         return cached
     from huggingface_hub import constants
@@ -39,7 +40,7 @@ def find_checkpoint(source: str, *, offline: bool = False) -> Path:
         held = "only in part in" if cached else "not in"
         advice = f"run `hf download {repository}` while online, or give a local folder"
         raise ModelError(f"{repository} is {held} the local cache and offline is on: {advice}")
-    fetched = _snapshot(repository, revision, local=False)
+    fetched = find_snapshot(repository, wanted=WANTED, revision=revision or None, local=False)
     if fetched is None:
         raise ModelError(f"cannot download {repository}: check the connection, or give a local folder")
     return _checked(fetched, source)
@@ -60,22 +61,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ModelError(f"{str(path)!r} holds no JSON object: restore the file")
     return found
-
-
-def _snapshot(repository: str, revision: str, *, local: bool) -> Path | None:
-    """The snapshot in the cache, completed from the network unless `local`; None where it cannot be had."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=WANTED, local_files_only=local))
-    except LocalEntryNotFoundError:
-        return None
-    except HFValidationError as error:
-        raise ModelError(f"{repository!r} is neither a folder nor a hub id ({brief(error)}): correct the name") from error
-    except Exception as error:  # the hub's client has its own errors, httpx's and the operating system's
-        advice = "check the name and the connection, or give a local folder"
-        raise ModelError(f"cannot fetch {repository} ({brief(error)}): {advice}") from error
 
 
 def _missing(folder: Path) -> list[str]:

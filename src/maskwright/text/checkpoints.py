@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from maskwright.errors import ImageError, ModelError, brief
+from maskwright.hub_cache import find_snapshot
 from maskwright.quiet import quiet
 
 if TYPE_CHECKING:
@@ -169,32 +170,15 @@ def find_folder(family: Family, source: str, *, offline: bool = False, revision:
         raise ModelError(f"no folder {source}: pass one with a {family.name} checkpoint, or a hub id such as {family.default}")
     revision = revision or (family.revision if source == family.default else "main")
     fetch = f"hf download {source} --revision {revision}"
-    cached = _snapshot(source, revision, local=True)
+    cached = find_snapshot(source, wanted=WANTED, revision=revision, local=True)
     if cached and not _missing(cached):
         return cached
     if offline:
         held = f"{source} is {'only in part' if cached else 'not'} in the local cache"
         raise ModelError(f"{held}, and offline is on: run `{fetch}` while online, or pass a local folder")
-    if downloaded := _snapshot(source, revision, local=False):
+    if downloaded := find_snapshot(source, wanted=WANTED, revision=revision, local=False):
         return downloaded
     raise ModelError(f"cannot download {source}: check the connection, or pass a local folder (`{fetch}` on another machine)")
-
-
-def _snapshot(source: str, revision: str, *, local: bool) -> Path | None:
-    """The cached snapshot, completed from the network unless `local`; None where there is none and the hub is out of reach."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=WANTED, local_files_only=local))
-    except LocalEntryNotFoundError:
-        return None
-    except HFValidationError as error:
-        raise ModelError(f"'{source}' is neither a folder nor a hub id ({brief(error)}): correct the name") from error
-    except Exception as error:
-        deed = "read the hub's cache for" if local else "download"
-        message = f"cannot {deed} {source} ({brief(error)}): check the name and the connection, or pass a local folder"
-        raise ModelError(message) from error
 
 
 def _missing(folder: Path) -> list[str]:

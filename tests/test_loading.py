@@ -88,7 +88,7 @@ class TestCatalogue:
 
     def test_an_unknown_name_lists_what_there_is(self) -> None:
         for ask in (find_row, load_backbone):
-            with pytest.raises(ModelError, match="unknown model 'sd3': choose one of sticker, sd14, sd15") as error:
+            with pytest.raises(ModelError, match="unknown model 'sd3': choose one of sticker, sticker-full, sd14, sd15") as error:
                 ask("sd3")
             one_line(error)
 

@@ -285,23 +285,24 @@ def test_the_full_size_fits_forty_megabytes_in_fp16():
     assert 30e6 < 2 * sum(parameter.numel() for part in parts for parameter in part.parameters()) < 39e6
 
 
-def test_the_bundled_model_is_what_the_recipe_exports(tmp_path):
+@pytest.mark.parametrize(("name", "words", "side"), [("sticker", "scenes", 64), ("sticker-full", "scenes-full", 128)])
+def test_a_bundled_model_is_what_the_recipe_exports(tmp_path, name, words, side):
     import shutil
 
     from maskwright.backbones.catalog import find_row
     from maskwright_recipes.sidecar import write_sidecar
     from maskwright_recipes.tokenizer import CLIPTokenizer, knows
 
-    folder = find_row("sticker").folder
+    folder = find_row(name).folder
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     assert size <= 40_000_000
     assert not list(folder.rglob("*.bin")) and not list(folder.rglob("*.pt"))
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    assert knows(tokenizer, "scenes")
+    assert knows(tokenizer, words) and find_row(name).native == side
     assert json.loads((folder / "tokenizer" / "vocab.json").read_text(encoding="utf-8")) == tokenizer.get_vocab()
-    shutil.copytree(folder, tmp_path / "sticker")
-    write_sidecar(tmp_path / "sticker")
-    assert (tmp_path / "sticker" / "maskwright.json").read_text() == (folder / "maskwright.json").read_text()
+    shutil.copytree(folder, tmp_path / name)
+    write_sidecar(tmp_path / name, words)
+    assert (tmp_path / name / "maskwright.json").read_text() == (folder / "maskwright.json").read_text()
 
 
 def test_the_bundled_model_loads_in_diffusers():

@@ -78,13 +78,18 @@ def save_checkpoint(folder: Path, *, step: int, samples: int, average: Tensors, 
                 old.unlink()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether the folder holds a checkpoint."""
+    return (folder / "state.json").is_file()
+
+
 def load_checkpoint(folder: Path) -> Checkpoint | None:
     """The checkpoint of a folder, or None where there is none.
 
     Raises:
         SettingsError: a folder without the average that it names.
     """
-    if not (folder / "state.json").is_file():
+    if not has_checkpoint(folder):
         return None
     state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     if missing := [name for name in state["average"] if not (folder / name).is_file()]:

@@ -11,6 +11,7 @@ from maskwright.datasets.word_list import BUNDLED, find_word_list
 from maskwright.errors import SettingsError
 from maskwright_recipes.atlas import draw_atlas
 from maskwright_recipes.autoencoder import held_out, measure_psnr, steps_done, train_autoencoder
+from maskwright_recipes.checkpoints import has_checkpoint
 from maskwright_recipes.composing import Library, build_library
 from maskwright_recipes.networks import Size, choose_size
 from maskwright_recipes.streams import Batch, composed_batches, painted_batches
@@ -95,6 +96,8 @@ def make_plan(
 
 def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = AUTOENCODER_BATCH, init: Path | None = None) -> None:
     """Trains or continues the autoencoder, and says how well it does."""
+    if init:
+        refuse_no_model(init)
     first, _ = steps_done(plan.out)
     batches = plan.batches(first * batch, batch, steps - first)
     model = train_autoencoder(plan.out, plan.scenes, plan.size, batches, steps=steps, batch=batch, device=plan.device, init=init)
@@ -103,8 +106,8 @@ def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = 
 
 
 def refuse_parted(out: Path) -> None:
-    """Raises SettingsError for a checkpoint that lacks what it was trained with: another one would scramble its words or latents."""
-    if (out / "checkpoint" / "state.json").is_file() and (lost := [part for part in ("vae", "tokenizer") if not (out / part).is_dir()]):
+    """Raises SettingsError for a checkpoint without what it was trained with: another one would scramble its words or latents."""
+    if lost := [part for part in ("vae", "tokenizer") if not (out / part).is_dir()]:
         raise SettingsError(f"the checkpoint in {out} was trained with a {' and a '.join(lost)} that is missing there: bring it, too")
 
 
@@ -123,8 +126,9 @@ def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoen
     Raises:
         SettingsError: a checkpoint without its autoencoder or tokenizer, or a folder that is no model to start from.
     """
-    refuse_parted(plan.out)
-    if init:
+    if has_checkpoint(plan.out / "checkpoint"):
+        refuse_parted(plan.out)
+    elif init:
         refuse_no_model(init)
     elif not (plan.out / "vae").is_dir():
         run_autoencoder(plan, steps=steps_done(plan.out)[1] or autoencoder_steps)

@@ -23,7 +23,7 @@ def keep_freed_memory() -> bool:
     """Lets the C library keep what a step frees for the next one; returns whether it does.
 
     Attention maps of 32 x 32 latents are blocks of hundreds of megabytes, which glibc gives back to the system and fetches again, page
-    by page, in every step: half of a step's time on a CPU.
+    by page, in every step; `benchmarks/kept_memory.py` measures what that costs.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:

@@ -78,7 +78,7 @@ def _labelled(rows: Sequence[Row], classes: int, protocol: Protocol) -> Findings
     keys = next(list(row["confusion"]) for row in rows if "confusion" in row)
     tallies = {key: Tally.of(_tables(rows, key, classes), classes) for key in keys}
     fixed = keys[0]
-    oracle = ORACLE if protocol.labels in ("present", "family") else ""
+    oracle = ORACLE if protocol.tells_classes else ""
     note = _joined("" if fixed == NO_THRESHOLD else f"background threshold {float(fixed):g}", oracle)
     found = _of_tally(tallies[fixed], protocol, note)
     metrics = dict(found.metrics)

@@ -84,6 +84,11 @@ class Protocol:
         if self.matching == "dataset" and self.spare == "background":
             raise SettingsError("protocol: spare=background matches per picture: add matching=picture")
 
+    @property
+    def tells_classes(self) -> bool:
+        """Whether the truth of a picture decides which classes compete in it: an oracle."""
+        return self.labels in ("present", "family")
+
     def as_dict(self) -> dict[str, Any]:
         """All fields as plain JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}

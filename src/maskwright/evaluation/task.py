@@ -159,7 +159,7 @@ class Task:
 
     def present(self, truth: Truth) -> tuple[int, ...]:
         """Positions of the classes that compete in a picture."""
-        if self.protocol.labels not in ("present", "family"):
+        if not self.protocol.tells_classes:
             return self.foreground
         there = set(np.unique(self._classes_of(truth)).tolist())
         if self.protocol.labels == "family":

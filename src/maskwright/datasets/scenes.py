@@ -18,6 +18,7 @@ from PIL import Image
 
 from maskwright.datasets.artwork import load_artwork
 from maskwright.datasets.captions import write_caption
+from maskwright.datasets.keyword_captions import list_keywords
 from maskwright.datasets.painting import paint_scene
 from maskwright.datasets.rich_captions import describe
 from maskwright.datasets.word_list import BUNDLED, WordList, Words, find_word_list, read_word_list
@@ -80,7 +81,7 @@ class SceneSet:
         """
         rng = np.random.default_rng([SPLITS[split], seed])
         objects, ground = self._draw(rng, most or self.list.most, related=split == "benchmark-fine")
-        return self._finish(objects, ground, side or self.list.side, rng)
+        return self._finish(objects, ground, side or self.list.side, rng, split)
 
     def scenes(self, limit: int, *, split: str = "benchmark", side: int | None = None) -> Iterator[Scene]:
         """The first `limit` scenes of a split, in the fixed order."""
@@ -102,7 +103,7 @@ class SceneSet:
         if strange := [name for name in objects if name not in names] + [name for name in [ground] if name not in places]:
             raise SettingsError(f"the scenes have no {', '.join(strange)}: objects {', '.join(names)}; grounds {', '.join(places)}")
         rng = np.random.default_rng([SPLITS["composed"], seed])
-        return self._finish([names.index(name) for name in objects], places.index(ground), side or self.list.side, rng)
+        return self._finish([names.index(name) for name in objects], places.index(ground), side or self.list.side, rng, "composed")
 
     def close_up(self, side: int) -> "SceneSet":
         """The same words on pictures of another side: objects keep their size in pixels, and are as many to the area.
@@ -122,7 +123,8 @@ class SceneSet:
     def captions(self, seed: int, *, split: str = "train", count: int = 4) -> tuple[str, ...]:
         """Further captions of the scene with this seed, written without painting it."""
         objects, ground = self.contents(seed, split=split)
-        return tuple(self._caption(objects, ground, np.random.default_rng([SPLITS[split], seed, CAPTIONS, n])) for n in range(count))
+        rngs = [np.random.default_rng([SPLITS[split], seed, CAPTIONS, n]) for n in range(count)]
+        return tuple(self._caption(objects, ground, rng, split) for rng in rngs)
 
     def rivals(self, names: Sequence[str]) -> tuple[int, ...]:
         """Positions in `words.all` of these words and of those that are hard to tell from them.
@@ -149,16 +151,18 @@ class SceneSet:
             rng.shuffle(objects)
         return objects, int(rng.integers(len(words.grounds)))
 
-    def _finish(self, objects: Sequence[int], ground: int, side: int, rng: np.random.Generator) -> Scene:
+    def _finish(self, objects: Sequence[int], ground: int, side: int, rng: np.random.Generator, split: str) -> Scene:
         """Paints the scene and writes its caption."""
         layers = [(_one(self.artwork[number], rng), self.words.objects[number].mirrored) for number in objects]
         image, owners = paint_scene(layers, self.words.grounds[ground], side=side, style=self.list.style, rng=rng)
         labels = np.array([len(self.words.objects) + ground, *objects], dtype=np.uint8)[owners]
         names = dict.fromkeys(self.words.objects[number].name for number in objects)
-        return Scene(image, labels, (*names, self.words.grounds[ground].name), self._caption(objects, ground, rng))
+        return Scene(image, labels, (*names, self.words.grounds[ground].name), self._caption(objects, ground, rng, split))
 
-    def _caption(self, objects: Sequence[int], ground: int, rng: np.random.Generator) -> str:
-        """A caption in the list's style."""
+    def _caption(self, objects: Sequence[int], ground: int, rng: np.random.Generator, split: str) -> str:
+        """A caption in the list's style; only training scenes have some that name what is not there."""
+        if split == "train" and self.list.style.absent and rng.random() < self.list.style.absent:
+            return list_keywords([*dict.fromkeys(objects), len(self.words.objects) + ground], self.words, rng)
         things, place = Counter(self.words.objects[number] for number in objects), self.words.grounds[ground]
         if self.list.style.captions == "rich":
             return describe(list(things.items()), place, rng)

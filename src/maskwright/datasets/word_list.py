@@ -112,6 +112,7 @@ class SceneStyle:
         repeat: share of scenes that show one word several times.
         family: share of scenes whose objects are of one family.
         captions: "plain" are today's eight templates; "rich" adds counts, order, objects left unnamed.
+        absent: share of training captions that are keyword lists, which name what is not there as well.
     """
 
     scale: tuple[float, float] = (0.25, 0.70)
@@ -128,6 +129,7 @@ class SceneStyle:
     repeat: float = 0.0
     family: float = 0.0
     captions: Literal["plain", "rich"] = "plain"
+    absent: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from maskwright.cli.settings import parse_settings
 from maskwright.errors import SettingsError
-from maskwright.methods import ALL_METHODS, METHODS, REGION_METHODS
+from maskwright.methods import ALL_METHODS, READ_ONCE, REGION_METHODS
 from maskwright.segmentation import Segmentation
 from tests.command_line import documents, no_model, outputs, refused, run, scene, surroundings, three
 
@@ -20,7 +20,7 @@ FAST = ["--method", "diffcut", "--set", "timesteps=100"]
 
 def test_the_choices_are_those_of_the_modules_that_use_them() -> None:
     text = run("regions", "--help").stdout
-    for choices in (REGION_METHODS, METHODS):
+    for choices in (REGION_METHODS, READ_ONCE):
         assert re.search(r"[\s│]*".join(map(re.escape, "|".join(choices))), text)
 
 

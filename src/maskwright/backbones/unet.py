@@ -7,16 +7,20 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from maskwright.backbones.contract import ModelInfo
+from maskwright.backbones.contract import GUIDANCE, STEPS, ModelInfo
 from maskwright.backbones.devices import choose_layout
 from maskwright.backbones.sampling import sample
 from maskwright.backbones.text_tower import TextTower
 from maskwright.errors import ModelError, SettingsError
 from maskwright.readings.attention import CrossLayer, SelfLayer
+from maskwright.readings.denoising import Denoiser
+from maskwright.readings.folding import upcast_of
 from maskwright.readings.probe import Kind, Probe, Selection
 from maskwright.readings.reading import Reading
 from maskwright.readings.recorder import Recorder, Recording, split_heads
 from maskwright.readings.sites import Site, choose, unet_sites
+
+MORE_THAN_TEXT = ("addition_embed_type", "class_embed_type", "num_class_embeds", "encoder_hid_dim_type")  # settings of other families
 
 
 class UNetBackbone:
@@ -49,6 +53,7 @@ class UNetBackbone:
                 f"this U-Net reads {unet.config.in_channels} channels, its autoencoder gives {vae.config.latent_channels} "
                 "(an inpainting or depth model?): use a plain text-to-image model"
             )
+        _refuse_other_text(unet.config, int(text_encoder.config.hidden_size))
         self.unet, self.vae, self.scheduler = unet, vae, scheduler
         self.device, self.dtype = unet.device, unet.dtype
         self.layout = choose_layout(self.device)
@@ -100,7 +105,8 @@ class UNetBackbone:
         """One pass over a batch, stopped after the last layer that the probe asks for; see `Backbone.read`."""
         rows, timesteps = self.noised(latents, probe, seed=seed)
         text = condition.expand(len(latents), -1, -1).repeat_interleave(probe.repeats, 0)
-        return self._record(rows, timesteps, text, probe, stop=True)[1]
+        reading = self._record(rows, timesteps, text, probe, stop=True)[1]
+        return replace(reading, denoiser=Denoiser(self, latents, seed))
 
     @torch.inference_mode()
     def read_rows(self, rows: Tensor, timesteps: Tensor, condition: Tensor, probe: Probe) -> tuple[Tensor, Reading]:
@@ -151,7 +157,8 @@ class UNetBackbone:
                 cross_layers.append(CrossLayer(site.name, site.factor, query, weight, attention.scale, seen.grids[site.name]))
             elif site.kind == "self" and probe.self_mode == "keep":
                 query, key = (split_heads(seen_by[site.name], attention.heads) for seen_by in (seen.queries, seen.keys))
-                self_layers.append(SelfLayer(site.name, site.factor, query, key, attention.scale, seen.grids[site.name]))
+                grid, upcast = seen.grids[site.name], upcast_of(attention)
+                self_layers.append(SelfLayer(site.name, site.factor, query, key, attention.scale, grid, upcast))
         grids = {site.factor: seen.grids[site.name] for site in sites if site.kind == "self"}
         outputs = {name: torch.unflatten(values.transpose(1, 2), -1, seen.grids[name]) for name, values in seen.outputs.items()}
 
@@ -165,10 +172,12 @@ class UNetBackbone:
         )  # fmt: skip
 
     def generate(
-        self, prompts: Sequence[str], *, steps: int = 25, guidance: float = 7.5, seed: int = 0,
+        self, prompts: Sequence[str], *, steps: int | None = None, guidance: float | None = None, seed: int = 0,
         progress: Callable[[int], None] | None = None,
     ) -> Tensor:  # fmt: skip
-        """Pictures for prompts, (prompts, 3, native, native) float32 in 0..1; picture n depends on seed + n only."""
+        """Pictures for prompts, (prompts, 3, native, native) float32 in 0..1; see `Backbone.generate`."""
+        steps = self.info.synthesis.get("steps", STEPS) if steps is None else steps
+        guidance = self.info.synthesis.get("guidance", GUIDANCE) if guidance is None else guidance
         seeds = range(seed, seed + len(prompts))
         return sample(self, prompts, steps=steps, guidance=guidance, seeds=seeds, progress=progress)
 
@@ -179,3 +188,20 @@ class UNetBackbone:
         decoded = self.vae.decode((latents / self.vae.config.scaling_factor + shift).to(self.vae.device, self.vae.dtype)).sample
         pictures: Tensor = (decoded.float() / 2 + 0.5).clamp(0, 1)
         return pictures
+
+
+def _refuse_other_text(config: Any, width: int) -> None:
+    """Refuses a U-Net that is told more than the text of its own encoder.
+
+    Args:
+        config: of the U-Net.
+        width: of what the text encoder gives.
+
+    Raises:
+        ModelError: it is conditioned on more than text, or on text of another width.
+    """
+    if more := [f"{name} {value}" for name in MORE_THAN_TEXT if (value := getattr(config, name, None)) is not None]:
+        raise ModelError(f"this U-Net is told more than text ({', '.join(more)}): use a plain SD 1.x or 2.x model, without adapters")
+    read = config.cross_attention_dim
+    if any(one != width for one in ([read] if isinstance(read, int) else read)):
+        raise ModelError(f"this U-Net reads text of width {read}, its text encoder gives {width}: use a plain SD 1.x or 2.x model")

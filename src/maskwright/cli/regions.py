@@ -16,7 +16,7 @@ from maskwright.cli.output import Reporter, show_segmentation
 from maskwright.cli.resume import expected
 from maskwright.cli.run import SEGMENTATION, Job, run
 from maskwright.errors import SettingsError
-from maskwright.methods import METHODS, REGION_METHODS, Methods
+from maskwright.methods import READ_ONCE, REGION_METHODS, Methods
 
 if TYPE_CHECKING:
     from maskwright.grouping import Grouper
@@ -44,7 +44,7 @@ class GroupingOptions(ModelOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose("naming", self.naming, tuple(METHODS))
+        choose("naming", self.naming, tuple(READ_ONCE))
 
     def load(self) -> "Grouper":
         """Checks what needs torch to be checked, then loads the model.
@@ -81,7 +81,7 @@ def regions(
     ] = None,
     labels_file: options.LabelsFile = None,
     naming: Annotated[
-        str | None, typer.Option(metavar="|".join(METHODS), help="How words are scored that name regions.", show_default="maskdiffusion")
+        str | None, typer.Option(metavar="|".join(READ_ONCE), help="How words are scored that name regions.", show_default="maskdiffusion")
     ] = None,
     settings: options.Settings = None,
     model: options.Model = "sticker",

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from maskwright.backbones.contract import DrawingBackbone
 from maskwright.errors import SettingsError
+from maskwright.readings.denoising import Denoiser
 from maskwright.readings.probe import Probe, Select
 from maskwright.text.planning import plan_text
 from maskwright.text.wording import Wording
@@ -106,7 +107,6 @@ def attention_strength(
     return maps.topk(max(1, round(settings.share * maps.shape[-1])), -1).values.mean(-1)
 
 
-@torch.inference_mode()
 def denoising_errors(
     backbone: DrawingBackbone, latents: Tensor, conditions: Tensor, timesteps: Sequence[int], *, seed: int = 0, chunk: int = 8
 ) -> Tensor:
@@ -123,23 +123,4 @@ def denoising_errors(
     Returns:
         (texts,) float32, the mean squared error over timesteps, channels and pixels.
     """
-    rows, steps = backbone.noised(latents, Probe(timesteps=tuple(timesteps)), seed=seed)
-    target = _target(backbone, latents, rows, steps)
-    tasks = [(text, step) for text in range(len(conditions)) for step in range(len(timesteps))]
-    errors = []
-    for first in range(0, len(tasks), chunk):
-        texts, places = (list(part) for part in zip(*tasks[first : first + chunk], strict=True))
-        predicted = backbone.predict(rows[places], steps[places], conditions[texts])
-        errors.append((predicted.float() - target[places]).square().flatten(1).mean(1))
-    return torch.cat(errors).view(len(conditions), -1).mean(1)
-
-
-def _target(backbone: DrawingBackbone, latents: Tensor, rows: Tensor, steps: Tensor) -> Tensor:
-    """What the network was trained to answer to noisy rows of one picture, float32: the noise, the picture, or their velocity."""
-    signal: Tensor = backbone.scheduler.alphas_cumprod.to(steps.device)[steps].float().sqrt()[:, None, None, None]
-    spread = (1 - signal**2).sqrt()
-    clean = latents.float()
-    noise = (rows.float() - signal * clean) / spread
-    if backbone.info.prediction == "v_prediction":
-        return signal * noise - spread * clean
-    return clean.expand_as(noise) if backbone.info.prediction == "sample" else noise
+    return Denoiser(backbone, latents, seed).errors(conditions, timesteps, chunk=chunk)[0].mean((-2, -1))

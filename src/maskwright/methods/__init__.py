@@ -13,7 +13,10 @@ METHODS: Methods = {  # driven by text: labels in, score maps out
     "diffsegmenter": ("maskwright.methods.diffsegmenter.method", "DiffSegmenter"),
     "maskdiffusion": ("maskwright.methods.maskdiffusion.method", "MaskDiffusion"),
     "foreground-first": ("maskwright.methods.foreground_first.method", "ForegroundFirst"),
+    "diffusion-classifier": ("maskwright.methods.diffusion_classifier.method", "DiffusionClassifier"),
 }
+ASKED_AGAIN = frozenset({"diffusion-classifier"})  # these make passes of their own for every label, on top of the reading
+READ_ONCE: Methods = {name: place for name, place in METHODS.items() if name not in ASKED_AGAIN}  # the reading is all that these need
 REGION_METHODS: Methods = {  # no words: regions out
     "maskdiffusion-unsupervised": ("maskwright.methods.maskdiffusion_unsupervised.method", "MaskDiffusionUnsupervised"),
     "diffseg": ("maskwright.methods.diffseg.method", "DiffSeg"),

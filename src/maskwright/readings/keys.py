@@ -22,12 +22,14 @@ class TextKeys:
         columns: for each label its names (the word itself, then its synonyms), each the tokens that make its map.
         shared: the first so many tokens are the same in every text (a causal text encoder sees only what stands before),
             so that their part of each softmax is computed once. No label may have its tokens among them.
+        names: the texts of `columns`, for methods that write prompts of their own.
     """
 
     embeddings: Tensor
     log_weight: Tensor
     columns: tuple[tuple[tuple[Token, ...], ...], ...]
     shared: int = 0
+    names: tuple[tuple[str, ...], ...] = ()
 
     def __len__(self) -> int:
         """Number of labels."""
@@ -38,7 +40,7 @@ class TextKeys:
         used = sorted({text for name in self.columns[index] for text, _ in name})
         where = {text: number for number, text in enumerate(used)}
         names = tuple(tuple((where[text], position) for text, position in name) for name in self.columns[index])
-        return TextKeys(self.embeddings[used], self.log_weight[used], (names,), self.shared)
+        return TextKeys(self.embeddings[used], self.log_weight[used], (names,), self.shared, self.names[index : index + 1])
 
     @cached_property
     def tokens(self) -> tuple[Token, ...]:

@@ -1,12 +1,13 @@
 """What one probe returned for a batch of pictures."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from maskwright.errors import SettingsError
 from maskwright.readings.attention import CrossAttention, CrossLayer, SelfAttention, SelfLayer
+from maskwright.readings.denoising import Denoiser
 from maskwright.readings.probe import Kind, Probe, Selection
 from maskwright.readings.sites import Site, choose
 
@@ -26,6 +27,7 @@ class Reading:
         outputs: likewise, of self-attention layers.
         levels: likewise, of decoder levels.
         sites: the layers that were read, so that a method finds its own among those of others.
+        denoiser: asks the network again about these pictures; None where the pictures were drawn, not given.
     """
 
     probe: Probe
@@ -38,6 +40,7 @@ class Reading:
     outputs: Mapping[str, Tensor] = field(default_factory=dict)
     levels: Mapping[str, Tensor] = field(default_factory=dict)
     sites: tuple[Site, ...] = ()
+    denoiser: Denoiser | None = None
 
     @property
     def cross_attention(self) -> CrossAttention:
@@ -100,14 +103,13 @@ class Reading:
             CrossLayer(layer.name, layer.factor, layer.query[rows], layer.key_weight, layer.scale, layer.grid)
             for layer in self.cross_layers
         )
-        selves = tuple(
-            SelfLayer(layer.name, layer.factor, layer.query[rows], layer.key[rows], layer.scale, layer.grid) for layer in self.self_layers
-        )
+        selves = tuple(replace(layer, query=layer.query[rows], key=layer.key[rows]) for layer in self.self_layers)
         folded = {factor: (mean[one], grid, count) for factor, (mean, grid, count) in self.folded.items()}
         features = {name: values[one] for name, values in self.features.items()}
         outputs = {name: values[one] for name, values in self.outputs.items()}
         levels = {name: values[one] for name, values in self.levels.items()}
-        return Reading(self.probe, self.latent_size, 1, cross, selves, folded, features, outputs, levels, self.sites)
+        denoiser = self.denoiser and self.denoiser.picture(index)
+        return Reading(self.probe, self.latent_size, 1, cross, selves, folded, features, outputs, levels, self.sites, denoiser)
 
     def bytes(self) -> int:
         """Memory that the reading's tensors hold."""

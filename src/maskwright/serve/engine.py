@@ -22,7 +22,7 @@ from maskwright.discovery.discoverer import Discoverer
 from maskwright.discovery.result import Discovery
 from maskwright.grouping import Grouper, share_passes
 from maskwright.images import Picture, Size
-from maskwright.methods import DISCOVERY_METHODS, METHODS, REGION_METHODS, Methods, make_method
+from maskwright.methods import DISCOVERY_METHODS, READ_ONCE, REGION_METHODS, Methods, make_method
 from maskwright.passes import score_reading
 from maskwright.projection import FloatMap, Projection
 from maskwright.reader import Reader
@@ -62,9 +62,9 @@ class Engine:
         self.backbone = guarded(backbone)
         self.reader = Reader(self.backbone, seed=seed, batch=batch)
         self.default = method
-        served = {**METHODS, **REGION_METHODS, **DISCOVERY_METHODS}
+        served = {**READ_ONCE, **REGION_METHODS, **DISCOVERY_METHODS}
         self.methods: dict[str, Any] = {name: self.reader.make_method(name, None, among=served) for name in served}
-        self.passes = share_passes({name: self.methods[name] for name in (*METHODS, *REGION_METHODS)})
+        self.passes = share_passes({name: self.methods[name] for name in (*READ_ONCE, *REGION_METHODS)})
         self._pass_of = {name: number for number, shared in enumerate(self.passes) for name in shared.methods}
 
     def method(self, name: str | None, among: Methods, default: str) -> Any:
@@ -83,7 +83,7 @@ class Engine:
             SettingsError: options that cannot be used.
         """
         return Segmenter(
-            self.backbone, self.method(options.method, METHODS, self.default), prompting=options.prompting or "shared",
+            self.backbone, self.method(options.method, READ_ONCE, self.default), prompting=options.prompting or "shared",
             background=options.background, refine=options.refine, seed=self.reader.seed, batch=self.reader.batch,
         )  # fmt: skip
 

@@ -141,4 +141,5 @@ def own_memory(reading: Reading) -> Reading:
         folded={factor: (mean.clone(), grid, count) for factor, (mean, grid, count) in reading.folded.items()},
         features={name: values.clone() for name, values in reading.features.items()},
         outputs={name: values.clone() for name, values in reading.outputs.items()},
+        denoiser=reading.denoiser and replace(reading.denoiser, latents=reading.denoiser.latents.clone()),
     )

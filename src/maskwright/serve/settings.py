@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from maskwright.errors import SettingsError
-from maskwright.methods import METHODS
+from maskwright.methods import READ_ONCE
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -73,8 +73,8 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         """Refuses what no server could work with."""
-        if self.method not in METHODS:
-            raise SettingsError(f"unknown method {self.method!r}: choose one of {', '.join(METHODS)}")
+        if self.method not in READ_ONCE:
+            raise SettingsError(f"unknown method {self.method!r}: choose one of {', '.join(READ_ONCE)}")
         if not 0 <= self.port <= 65_535:
             raise SettingsError(f"--port is {self.port}: give a number from 0 (any free one) to 65535")
         for name in ("max_upload", "max_pixels", "max_labels", "workers", "queue", "cache_bytes"):

@@ -62,7 +62,8 @@ def plan_text(
         kept, log_weight = merge_padding(embeddings, ends)
     else:
         kept, log_weight = embeddings, torch.zeros(embeddings.shape[:2])
-    keys = TextKeys(kept, log_weight, columns, shared=1 + tower.count_tokens(wording.before))
+    called = tuple(label.texts for label in vocabulary)
+    keys = TextKeys(kept, log_weight, columns, 1 + tower.count_tokens(wording.before), called)
     if prompting == "shared":
         neutral = tower.encode([wording.neutral]).embeddings
         return TextPlan(keys, (Pass(neutral, tuple(range(len(vocabulary)))),))
@@ -80,22 +81,31 @@ def _encode_labels(
         texts = [_shorten(tower, continue_prompt(text), text) for text in texts]
     encoding = tower.encode(texts)
     columns: list[list[tuple[Token, ...]]] = [[] for _ in vocabulary]
+    emphasised: list[Token] = []
     for row, (number, name) in enumerate(names):
-        positions = _positions(encoding.offsets[row], texts[row], wording.start, name, wording)
+        own, positions = _positions(encoding.offsets[row], texts[row], wording.start, name, wording)
         columns[number].append(tuple((row, position) for position in positions))
-    embeddings = _emphasise(tower, encoding.embeddings, [token for label in columns for name in label for token in name], wording)
+        emphasised += [(row, position) for position in own]
+    embeddings = _emphasise(tower, encoding.embeddings, emphasised, wording)
     return embeddings, encoding.ends, tuple(tuple(label) for label in columns)
 
 
-def _positions(offsets: tuple[tuple[int, int], ...], text: str, start: int, name: str, wording: Wording) -> tuple[int, ...]:
-    """Token positions of a name that begins at a character."""
+def _positions(
+    offsets: tuple[tuple[int, int], ...], text: str, start: int, name: str, wording: Wording
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Token positions of a name that begins at a character: all of its own, which are emphasised, and those that make its map.
+
+    The two differ where a participle joins the map, or the last token alone makes it: neither changes what the model is told.
+
+    Raises:
+        VocabularyError: a name without tokens.
+    """
     end = start + len(name)
-    if wording.participle:
-        end = extend_over_participle(text, end)
-    positions = token_span(offsets, start, end)
-    if not positions:
+    own = token_span(offsets, start, end)
+    if not own:
         raise VocabularyError(f"the model's tokenizer makes nothing of the label {name!r}: use another word")
-    return positions[-1:] if wording.tokens == "last" else positions
+    positions = token_span(offsets, start, extend_over_participle(text, end)) if wording.participle else own
+    return own, positions[-1:] if wording.tokens == "last" else positions
 
 
 def _shorten(tower: TextTower, text: str, least: str) -> str:
@@ -128,15 +138,17 @@ def _plan_joint(tower: TextTower, vocabulary: Vocabulary, wording: Wording) -> T
     texts = [wording.write(wording.joiner.join(name for _, name in group)) for group in groups]
     encoding = tower.encode(texts)
     columns: list[list[tuple[Token, ...]]] = [[] for _ in vocabulary]
+    emphasised: list[Token] = []
     for row, group in enumerate(groups):
         start = wording.start
         for number, name in group:
-            positions = _positions(encoding.offsets[row], texts[row], start, name, wording)
+            own, positions = _positions(encoding.offsets[row], texts[row], start, name, wording)
             columns[number].append(tuple((row, position) for position in positions))
+            emphasised += [(row, position) for position in own]
             start += len(name) + len(wording.joiner)
-    embeddings = _emphasise(tower, encoding.embeddings, [token for label in columns for name in label for token in name], wording)
+    embeddings = _emphasise(tower, encoding.embeddings, emphasised, wording)
     condition = embeddings.flatten(0, 1)[None]  # 1 groups*length width
     length = embeddings.shape[1]
     joined = tuple(tuple(tuple((0, text * length + place) for text, place in name) for name in label) for label in columns)
-    keys = TextKeys(condition, torch.zeros(condition.shape[:2]), joined)
+    keys = TextKeys(condition, torch.zeros(condition.shape[:2]), joined, names=tuple(label.texts for label in vocabulary))
     return TextPlan(keys, (Pass(condition, tuple(range(len(vocabulary)))),))

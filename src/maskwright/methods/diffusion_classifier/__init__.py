@@ -1,0 +1,1 @@
+"""The diffusion classifier made local, a method of this project."""

@@ -1,6 +1,6 @@
 """DiffusionSeg's second stage: trained decoders of every kind beside AttentionCut and an untrained control.
 
-Command: `python benchmarks/decoders.py PAIRS --data ../shared/data`, PAIRS being of `maskwright synthesize`. Each decoder is trained
+Command: `python benchmarks/decoders.py PAIRS --data DATA`, PAIRS being of `maskwright synthesize`. Each decoder is trained
 by `maskwright train` into runs/decoders/NAME/decoder and measured by `maskwright evaluate` into the folders beside it; what is done is not
 done again, what was stopped goes on, and a NAME that is removed is made anew. The variants: noise once, DDIM inversion up to the timestep,
 and to the end and back; the model's own word as the text condition, without and with its attention (A_c and r) as two more channels; a

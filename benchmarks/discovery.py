@@ -1,7 +1,7 @@
 """What stands out: AttentionCut, its four comparators and DAAM on the bundled benchmark and on photographs, beside an untrained control.
 
 Command: `python benchmarks/discovery.py` for the bundled scenes; `--scenes scenes-full --model sticker-full` for the full set; `--data
-../shared/data` adds horses and davis from there. Scenes: the objects' words are given together, the ground's word stands in the prompt
+DATA` adds horses and davis from there. Scenes: the objects' words are given together, the ground's word stands in the prompt
 beside them and takes what is its own; the truth is all objects.
 Photographs: the best-matching word of the model's own (it knows no horse). Mean over pictures of the foreground's IoU and accuracy, mean
 absolute error, both maximal F of the literature (never comparable with each other), and the share of pictures whose box hits an object at
@@ -51,13 +51,14 @@ def scenes(discoverer: Discoverer, name: str, limit: int) -> Iterator[tuple[Disc
         yield discoverer.discover(picture, vocabulary), (labels < objects, np.array(list(boxes.values())))
 
 
-def photographs(discoverer: Discoverer, folder: Path, limit: int, words: dict[str, str]) -> Iterator[tuple[Discovery, Truth]]:
+def photographs(discoverer: Discoverer, folder: Path, limit: int, words: dict[str, Vocabulary]) -> Iterator[tuple[Discovery, Truth]]:
     """A folder of photographs with one foreground each, asked for nothing; the first method's choice of a word serves all (`words`)."""
+    own = {label.name: label for label in discoverer.quest().words}
     for item in islice(open_dataset(f"folder:{folder}").items, limit):
         picture = item.open()
         mask = item.foreground(picture)
         found = discoverer.discover(picture, words.get(item.name))
-        words[item.name] = found.word
+        words.setdefault(item.name, Vocabulary((own[found.word],)))
         yield found, (mask, np.array(list(label_boxes(mask).values())))
 
 
@@ -83,7 +84,7 @@ def table(
         print(f"| {title} | {row(scenes(Discoverer(backbone, method, settings=settings), name, limit))} |", flush=True)
     for folder in ("horses", "davis") if data else ():
         print(f"\n{folder}\n{HEADING}", flush=True)
-        words: dict[str, str] = {}
+        words: dict[str, Vocabulary] = {}
         for title, (method, settings) in rows.items():
             discoverer = Discoverer(backbone, method, settings=settings)
             print(f"| {title} | {row(photographs(discoverer, data / folder, limit, words))} |", flush=True)  # type: ignore[operator]

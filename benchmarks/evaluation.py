@@ -1,6 +1,6 @@
 """What an evaluation costs beyond the methods that it measures: wall time of `maskwright evaluate`'s runner over that of the bare methods.
 
-Command: `python benchmarks/evaluation.py` (one core: two minutes; `--data ../shared/data` adds coco100). Both walk through the same
+Command: `python benchmarks/evaluation.py` (one core: two minutes; `--data DATA` adds coco100). Both walk through the same
 pictures of the same set with the same model in one run, in turn: opening the picture and asking the method is the floor; truth, counting,
 statistics and the line on the disk come on top.
 """

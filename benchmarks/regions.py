@@ -1,7 +1,7 @@
 """Masks without words: every region method on the bundled benchmark and on folders of photographs, beside an untrained control.
 
 Command: `python benchmarks/regions.py` for the bundled scenes, `--scenes scenes-full --model sticker-full` for the full set; `--data
-../shared/data` adds coco100 (classes) and bsds100 (several annotators) from that folder. All methods read one pass of the model.
+DATA` adds coco100 (classes) and bsds100 (several annotators) from that folder. All methods read one pass of the model.
 "matched" is mean IoU over the classes of the set after Hungarian matching in each picture (DiffSeg's protocol; segments that match
 nothing are wrong); "pictures" is the mean over pictures of their own regions' matched IoU. "oracle" is told the number of regions in
 the truth and is no method.

@@ -1,6 +1,6 @@
 """Writes the tables of docs/results.md with `maskwright evaluate`: every method on the bundled scenes and on folders of photographs.
 
-Command: `python benchmarks/results.py --data ../shared/data` (one core: about half an hour; without `--data` the bundled scenes
+Command: `python benchmarks/results.py --data DATA` (one core: about half an hour; without `--data` the bundled scenes
 only, ten minutes). Each table is one run of `maskwright evaluate` into runs/results/, which goes on where it was stopped; the command
 stands above the table. The text of docs/results.md between the lines `<!-- begin NAME -->` and `<!-- end NAME -->` is replaced.
 """

@@ -29,6 +29,7 @@ def randomise(backbone: UNetBackbone, seed: int) -> None:
         for module in network.modules():
             if hasattr(module, "reset_parameters"):
                 module.reset_parameters()
+    backbone.text.forget()
 
 
 def ceiling(scenes: str, split: str, limit: int, grid: int) -> float:

@@ -293,6 +293,21 @@ class TestForeground:
         with pytest.raises(ValueError, match="one picture"):
             AttentionCut().foreground([LayerMaps(2, 5, random(2, 1, *GRID))], attention, pixels)
 
+    @pytest.mark.parametrize("solver", SOLVERS)
+    @pytest.mark.parametrize("shift", [True, False])
+    @pytest.mark.parametrize("spoiled", ["cross", "self"])
+    def test_what_half_precision_spoils_is_told_as_such(self, spoiled: str, shift: bool, solver: Any) -> None:
+        maps, attention, pixels = made()
+        method = AttentionCut(solver=solver, shift=shift)
+        if spoiled == "cross":
+            maps = [LayerMaps(one.factor, one.layers, one.maps.masked_fill(one.maps == one.maps.max(), torch.inf)) for one in maps]
+        else:
+            attention = SelfAttention(grid=GRID, mean=attention.dense().masked_fill(torch.eye(192, dtype=torch.bool), torch.nan))
+            with pytest.raises(ModelError, match="self-attention holds NaN or infinity"):
+                method.pairwise(attention, pixels)
+        with pytest.raises(ModelError, match=f"{spoiled}.*holds NaN or infinity.*use dtype float32"):
+            method.foreground(maps, attention, pixels)
+
     def test_a_result_is_validated(self) -> None:
         good, mask = torch.tensor([[[0.2, 0.7]]]), torch.tensor([[[False, True]]])
         assert len(Foreground(good, mask)) == 1

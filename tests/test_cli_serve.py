@@ -39,6 +39,10 @@ class TestRefusals:
             line = refused("serve", "--port", str(taken.getsockname()[1]))
         assert "Address already in use" in line and "--port" in line
 
+    def test_an_empty_token_is_not_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MASKWRIGHT_TOKEN", "")
+        assert "MASKWRIGHT_TOKEN is empty" in refused("serve", "--port", "0")
+
     def test_a_missing_package_is_named_with_its_command(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = importlib.util.find_spec
         monkeypatch.setattr(command, "find_spec", lambda name: None if name == "uvicorn" else found(name))

@@ -169,6 +169,7 @@ def test_what_cannot_be_trained_is_told_in_one_line_before_a_model_is_loaded(
 def test_a_timestep_beyond_the_schedule_is_refused(pairs: Path) -> None:
     loading.load_backbone("sticker", device="auto", dtype="auto", offline=False)
     assert "timestep" in refused("train", pairs, "--out", "out", "--timestep", "5000", "--quiet")
+    assert not any(Path("out").glob("*"))  # nothing stands in the way of the next try
 
 
 def test_the_choices_are_those_of_the_settings() -> None:

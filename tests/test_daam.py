@@ -1,5 +1,6 @@
 """DAAM; the mean over a word's tokens is the keys' business, tested with them."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from maskwright.discovery.synthesis import SynthesisSettings
 from maskwright.errors import SettingsError
+from maskwright.methods import daam
 from maskwright.methods.daam.method import Daam
 from maskwright.readings.attention import LayerMaps
 from maskwright.readings.probe import Probe, Select
@@ -95,3 +98,10 @@ def test_one_picture_at_a_time() -> None:
 def test_settings_that_cannot_be_used(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError):
         Daam(**wrong)
+
+
+def test_the_page_says_at_which_steps_of_a_drawing_it_is_read() -> None:
+    page = (Path(daam.__file__).parent / "README.md").read_text(encoding="utf-8")
+    drawing = SynthesisSettings()
+    assert f"`read_steps` {drawing.read_steps}" in page and f"`read_part` {drawing.read_part}" in page.replace("\n ", "")
+    assert "own prompt, at every step." not in page

@@ -1,13 +1,16 @@
 """DiffCut: which layer it reads, how it cuts, how segments become finer masks."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from maskwright.backbones.unet import UNetBackbone
+from maskwright.methods import diffcut
 from maskwright.methods.diffcut.method import DiffCut
+from maskwright.refine.pamr import PamrSettings
 from tests.clusterings import coloured, grouped, made, three_blobs
 from tests.tiny import random
 from tests.tolerances import assert_close
@@ -88,3 +91,8 @@ class TestDiffCut:
         method = DiffCut()
         assert (method.timesteps, method.noise, method.power, method.threshold, method.split_points) == ((50,), True, 10, 0.5, 100)
         assert (method.stage, method.factors, method.affinity) == ("down", "coarsest", "min-max")
+
+
+def test_the_page_says_which_dilations_the_refiner_has() -> None:
+    page = (Path(diffcut.__file__).parent / "README.md").read_text(encoding="utf-8")
+    assert ", ".join(map(str, PamrSettings().dilations)) in " ".join(page.split())

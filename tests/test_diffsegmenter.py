@@ -12,7 +12,7 @@ from maskwright.errors import SettingsError
 from maskwright.methods import make_method
 from maskwright.methods.diffsegmenter.method import DiffSegmenter
 from maskwright.methods.maps import min_max, resize_maps
-from maskwright.readings.attention import CrossLayer
+from maskwright.readings.attention import CrossAttention, CrossLayer
 from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import Probe, Select
 from maskwright.readings.reading import Reading
@@ -94,6 +94,17 @@ class TestFusion:
         expected = (0.1 * maps[1] + 0.3 * maps[2]) / 0.4
         assert_close(DiffSegmenter(fusion=((8, 0.6), (2, 0.3), (1, 0.1))).score(reading, keys), expected)
         assert_close(DiffSegmenter(fusion=((2, 5.0),)).score(reading, keys), maps[2])
+
+    def test_grids_of_no_weight_are_not_asked(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        reading, keys = made_reading({1: random(64, 2), 2: random(16, 2, seed=1), 4: random(4, 2, seed=2)})
+        asked: list[int] = []
+        maps_of = CrossAttention._softmax
+        monkeypatch.setattr(CrossAttention, "_softmax", lambda self, layer, keys: asked.append(layer.factor) or maps_of(self, layer, keys))
+        method = DiffSegmenter(fusion=((4, 0.0), (2, 0.5), (8, 0.5)))
+        method.score(reading, keys)
+        assert asked == [2]
+        method.strength(reading, keys)
+        assert asked == [2, 2]
 
     def test_none_of_the_grids(self) -> None:
         reading, keys = made_reading({1: random(64, 2)})
@@ -194,3 +205,8 @@ class TestReject:
     def test_the_absent_word_may_be_a_label(self, backbone: UNetBackbone) -> None:
         found = Segmenter(backbone, DiffSegmenter(reject=1e-6)).segment(pixels(), "dog, thing")
         assert found.names == ("dog", "thing") and np.isfinite(found.scores).all()
+
+    def test_the_absent_word_may_be_a_synonym(self, backbone: UNetBackbone) -> None:
+        method = DiffSegmenter(reject=1e-6, absent="Thing")
+        found = Segmenter(backbone, method).segment(pixels(), "cat, object|thing")
+        assert found.names == ("cat", "object") and np.isfinite(found.scores).all()

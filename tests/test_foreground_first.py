@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskwright.backbones.unet import UNetBackbone
 from maskwright.datasets.scenes import benchmark
-from maskwright.errors import SettingsError
+from maskwright.errors import ModelError, SettingsError
 from maskwright.evaluation.scenes import run_benchmark
 from maskwright.methods.foreground_first.keys import begin_keys, begin_logits, duel_keys
 from maskwright.methods.foreground_first.method import ForegroundFirst
@@ -133,6 +133,12 @@ class TestForeground:
         reading, keys = made(thing(LEFT), thing(RIGHT), sink=torch.zeros(SIDE, SIDE))
         edge = method.foreground(reading, method.duels(reading, keys), method.sink(reading, keys), torch.tensor([[False, False]]))
         assert torch.equal(edge[0, 0] > 0, OBJECTS > 0)
+
+    @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+    def test_what_half_precision_spoils_is_told_as_such(self, wrong: float) -> None:
+        reading, keys = made(thing(LEFT), sink=begin().index_fill(0, torch.tensor(3), wrong))
+        with pytest.raises(ModelError, match="hold NaN or infinity, as half precision overflows do: use dtype float32"):
+            METHOD.score(reading, keys)
 
 
 class TestKeys:

@@ -96,6 +96,7 @@ def test_label_studio_may_live_under_a_path(host: Host) -> None:
         "//evil/data/upload/1/a", "http://evil/data/upload/1/a.jpg", "http://127.0.0.1:1/data/upload/1/a.jpg", "https://{host}/data/upload/1/a",
         "http://user@evil/data/upload/a", "http://{host}@evil/data/upload/1/a", "http://{host}.evil/data/upload/1/a", "http://[", "http://{host}:x/data/upload/1",
         "tasks/1;/resolve/", "http://{host}/api/users", "gopher://{host}/data/upload/1/a", "javascript:alert(1)",
+        "/data/upload/1/\ud800.jpg",
     ],
 )  # fmt: skip
 def test_everything_else_is_refused_without_a_word_to_anyone(host: Host, source: str) -> None:

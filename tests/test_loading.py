@@ -5,7 +5,9 @@ import shutil
 import socket
 import time
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -16,7 +18,7 @@ import transformers
 from accelerate.hooks import ModelHook, add_hook_to_module
 from diffusers import StableDiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging as transformers_logging
 
@@ -24,12 +26,14 @@ import maskwright
 from maskwright.backbones.catalog import catalog, find_row
 from maskwright.backbones.hub import weight_files
 from maskwright.backbones.loading import fetch, load_backbone
+from maskwright.discovery.synthesis import SynthesisSettings
 from maskwright.errors import ModelError, SettingsError
 from maskwright.quiet import quiet
 from maskwright.readings.probe import Probe, Select
-from tests.tiny import build_parts, build_tiny_vae, build_unet, digest, random, save_folder
+from tests.tiny import Passes, build_parts, build_tiny_vae, build_unet, digest, random, save_folder
 
 UNCACHED = "nobody/no-such-model"
+WEIGHTS = ("diffusion_pytorch_model", "diffusion_pytorch_model", "model")
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,46 @@ def cached(cache: Path, folder: Path, *, repository: str = UNCACHED, commit: str
     return Path(shutil.copytree(folder, home / "snapshots" / commit))
 
 
+class Hub:
+    """A hub with one model: lists folders' files and copies what matches, into the cache as the real one does."""
+
+    def __init__(self, cache: Path) -> None:
+        self.cache, self.files, self.asked = cache, dict[str, Path](), 0
+        self.fetched: list[str] = []
+
+    def holds(self, *folders: Path) -> None:
+        self.files = {path.relative_to(folder).as_posix(): path for folder in folders for path in folder.rglob("*") if path.is_file()}
+
+    def weights(self) -> list[str]:
+        return [Path(name).name for name in self.fetched if name.endswith(".safetensors")]
+
+    def model_info(self, repository: str, **_: Any) -> SimpleNamespace:
+        self.asked += 1
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in self.files])
+
+    def snapshot_download(self, repository: str, *, allow_patterns: list[str] | None = None, **named: Any) -> str:
+        if allow_patterns is None:
+            return snapshot_download(repository, **named)
+        self.fetched = [name for name in self.files if any(fnmatch(name, pattern) for pattern in allow_patterns)]
+        home = self.cache / f"models--{repository.replace('/', '--')}"
+        for name in self.fetched:
+            target = home / "snapshots" / ("c" * 40) / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(self.files[name], target)
+        (home / "refs").mkdir(exist_ok=True)
+        (home / "refs" / "main").write_text("c" * 40)
+        return str(home / "snapshots" / ("c" * 40))
+
+
+@pytest.fixture
+def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The real hub's place is taken by one of our own."""
+    made = Hub(cache)
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: made)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", made.snapshot_download)
+    return made
+
+
 def one_line(error: pytest.ExceptionInfo[ModelError]) -> str:
     assert "\n" not in str(error.value)
     return str(error.value)
@@ -99,6 +143,20 @@ class TestCatalogue:
         assert (backbone.info.name, backbone.info.source) == ("sd15", row.repository)
         assert (backbone.info.revision, backbone.info.licence) == (row.revision, row.licence)
         assert not no_network
+
+    def test_sd_turbo_draws_in_few_steps_without_guidance(self, folder: Path, cache: Path, no_network: list[str]) -> None:
+        row = catalog()["sd-turbo"]
+        snapshot = cached(cache, folder, repository=row.repository, commit=row.revision)
+        backbone = load_backbone("sd-turbo", device="cpu", offline=True)
+        drawing = SynthesisSettings.suited(backbone.info.synthesis)
+        assert (drawing.steps, drawing.guidance) == (4, 1.0)
+        with Passes(backbone.unet) as passes:
+            drawn = backbone.generate(["a dog"])
+        assert (passes.count, passes.rows) == (4, 4)
+        assert torch.equal(drawn, backbone.generate(["a dog"], steps=4, guidance=1.0))
+        (snapshot / "maskwright.json").write_text(json.dumps({"synthesis": {"steps": 2, "plain": ["{}"]}}))
+        synthesis = load_backbone("sd-turbo", device="cpu", offline=True).info.synthesis
+        assert synthesis == {"steps": 2, "guidance": 1.0, "plain": ["{}"]}
 
     def test_a_folder_does_not_shadow_a_catalogue_name(
         self, folder: Path, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
@@ -134,6 +192,17 @@ class TestFolders:
         backbone = load_backbone(folder, device="cpu")
         assert backbone.dtype == torch.float32
         assert torch.equal(backbone.unet.conv_in.weight, build_unet().conv_in.weight.half().float())
+
+    @pytest.mark.parametrize(("dtype", "rounded"), [("auto", False), ("float32", False), ("bfloat16", True)])
+    def test_float32_takes_the_full_weights_where_both_lie(self, copy: Path, tmp_path: Path, dtype: str, rounded: bool) -> None:
+        half = save_folder(tmp_path / "half", variant="fp16")
+        for file in half.glob("*/*.fp16.safetensors"):
+            shutil.copy(file, copy / file.relative_to(half))
+        backbone, parts = load_backbone(copy, device="cpu", dtype=dtype), build_parts()
+        for name, module in {"unet": backbone.unet, "vae": backbone.vae, "text_encoder": backbone.text.encoder}.items():
+            for key, value in parts[name].state_dict().items():
+                expected = value.half() if rounded and value.is_floating_point() else value
+                assert torch.equal(module.state_dict()[key], expected.to(module.state_dict()[key])), (name, key)
 
     def test_other_number_formats(self, folder: Path) -> None:
         backbone = load_backbone(folder, device="cpu", dtype="bfloat16")
@@ -270,6 +339,31 @@ class TestHub:
         both = ["unet/a.safetensors", "unet/a.fp16.safetensors", "unet/a.non_ema.safetensors", "unet/a.bin", "vae/b.bin"]
         both += ["text_encoder/m.safetensors", "text_encoder/m.non_ema.safetensors", "safety_checker/m.safetensors"]
         assert weight_files(both) == {"unet": ["unet/a.fp16.safetensors"], "vae": [], "text_encoder": ["text_encoder/m.safetensors"]}
+        full = weight_files([*both, "vae/b.fp16.safetensors"], full=True)
+        assert full == {"unet": ["unet/a.safetensors"], "vae": ["vae/b.fp16.safetensors"], "text_encoder": ["text_encoder/m.safetensors"]}
+
+    def test_float32_asks_the_hub_for_full_weights(self, cache: Path, tmp_path: Path, hub: "Hub") -> None:
+        hub.holds(save_folder(tmp_path / "both"), save_folder(tmp_path / "half", variant="fp16"))
+        load_backbone(UNCACHED, device="cpu")
+        assert sorted(hub.weights()) == sorted(f"{part}.fp16.safetensors" for part in WEIGHTS)
+        load_backbone(UNCACHED, device="cpu", dtype="bfloat16", offline=True)
+        assert hub.asked == 1
+        full = load_backbone(UNCACHED, device="cpu", dtype="float32")
+        assert hub.asked == 2 and sorted(hub.weights()) == sorted(f"{part}.safetensors" for part in WEIGHTS)
+        assert torch.equal(full.unet.conv_in.weight, build_unet().conv_in.weight)
+
+    def test_without_a_network_float32_takes_what_is_cached(self, cache: Path, tmp_path: Path, no_network: list[str]) -> None:
+        snapshot = cached(cache, save_folder(tmp_path / "half", variant="fp16"))
+        assert fetch(UNCACHED, full=True, offline=True) == snapshot and not no_network
+        assert fetch(UNCACHED, full=True) == snapshot and no_network
+
+    def test_other_families_are_refused_before_they_are_fetched(self, cache: Path, tmp_path: Path, hub: "Hub") -> None:
+        folder = save_folder(tmp_path / "xl")
+        shutil.copytree(folder / "text_encoder", folder / "text_encoder_2")
+        hub.holds(folder)
+        with pytest.raises(ModelError, match=r"has a second text encoder, .* other families are not supported yet") as error:
+            load_backbone(UNCACHED)
+        assert UNCACHED in one_line(error) and hub.asked == 1 and not hub.fetched
 
 
 class TestPipelines:

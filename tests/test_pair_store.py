@@ -328,3 +328,13 @@ def test_pairs_that_contradict_the_store_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="kept already"):
             store.add([good])
         assert len(store.pairs) == 1
+
+
+def test_a_folder_with_a_broken_link_is_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "000000.png").write_bytes(b"mine")
+    (tmp_path / ".#notes").symlink_to("nowhere")
+    for resume in (False, True):
+        with pytest.raises(OutputError, match="not empty"):
+            PairStore.open(tmp_path, SETTINGS, WORDS, resume=resume)
+    assert (tmp_path / "images" / "000000.png").read_bytes() == b"mine"

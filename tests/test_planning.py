@@ -113,6 +113,26 @@ class TestEmphasis:
         assert torch.equal(after[others], before[others])
         assert_close(after[own], empty[own] + 1.21 * (before[own] - empty[own]))
 
+    @pytest.mark.parametrize("prompting", ["shared", "per-label", "joint"])
+    def test_the_whole_name_is_emphasised_whichever_token_makes_the_map(self, tower: TextTower, prompting: str) -> None:
+        vocabulary = Vocabulary.parse("traffic light, red apple")
+        every, last = (
+            plan_text(tower, vocabulary, Wording(template="a {}", emphasis=1.21, tokens=tokens), prompting) for tokens in ("all", "last")
+        )
+        assert torch.equal(last.keys.embeddings, every.keys.embeddings)
+        for one, other in zip(last.passes, every.passes, strict=True):
+            assert torch.equal(one.condition, other.condition)
+        assert [label[0] for label in last.keys.columns] == [label[0][-1:] for label in every.keys.columns]
+
+    def test_a_participle_of_the_caption_is_not_emphasised(self, tower: TextTower) -> None:
+        wording = Wording(emphasis=1.21, participle=True)
+        plan = plan_text(tower, Vocabulary.parse("dog"), wording, "per-label", continue_prompt=lambda text: text + " running on grass")
+        before, empty = tower.encode(["dog running on grass", ""]).embeddings
+        name, participle = (place for _, place in plan.keys.columns[0][0])
+        after = plan.passes[0].condition[0]
+        assert torch.equal(after[participle], before[participle])
+        assert_close(after[name], empty[name] + 1.21 * (before[name] - empty[name]))
+
     def test_what_is_remembered_stays_plain(self, tower: TextTower) -> None:
         before = tower.encode(["a photograph of a dog"]).embeddings.clone()
         plan_text(tower, Vocabulary.parse("dog"), Wording(template="a photograph of a {}", emphasis=2.0), "per-label")

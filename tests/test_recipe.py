@@ -190,7 +190,7 @@ def test_the_recipe_exports_a_pipeline_with_its_words(make_trainer, tiny_words, 
     from diffusers import StableDiffusionPipeline
 
     from maskwright_recipes.export import export_checkpoint
-    from maskwright_recipes.sidecar import weights_digest, write_sidecar
+    from maskwright_recipes.sidecar import SETTINGS, weights_digest, write_sidecar
 
     trainer = make_trainer(samples=2)
     trainer.run(feed(trainer))
@@ -201,7 +201,8 @@ def test_the_recipe_exports_a_pipeline_with_its_words(make_trainer, tiny_words, 
     assert weights_digest(tmp_path / "again") == weights_digest(tmp_path / "model")
     write_sidecar(tmp_path / "model", tiny_words)
     sidecar = json.loads((tmp_path / "model" / "maskwright.json").read_text())
-    assert sidecar["objects"] == ["red ball", "box|crate"] and sidecar["methods"] == {} and "2 objects and 2 grounds" in sidecar["advice"]
+    assert sidecar["methods"] == json.loads((SETTINGS / "scenes.json").read_text()), "a list of one's own has the settings of its size"
+    assert sidecar["objects"] == ["red ball", "box|crate"] and "2 objects and 2 grounds" in sidecar["advice"]
 
 
 def test_a_larger_model_starts_from_a_smaller_one_as_far_as_it_fits(make_trainer, tmp_path):

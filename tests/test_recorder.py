@@ -12,7 +12,7 @@ from maskwright.errors import ModelError
 from maskwright.readings.probe import Probe, Select
 from maskwright.readings.recorder import Recorder, Recording
 from maskwright.readings.sites import choose, unet_sites
-from tests.tiny import build_unet, digest, random
+from tests.tiny import build_backbone, build_parts, build_unet, digest, random
 from tests.tolerances import assert_close
 
 EVERYTHING, FINEST = Select(), Select(factors="finest")
@@ -50,6 +50,44 @@ def test_keeping_leaves_the_output_bit_equal(unet: nn.Module) -> None:
 def test_folding_agrees_with_the_plain_output(dtype: torch.dtype) -> None:
     unet = build_unet().to(dtype)
     assert_close(record(unet, fold=True, stop=False).run(forward(unet)), forward(unet)(), dtype=dtype)
+
+
+@pytest.mark.parametrize("setting", ["upcast_attention", "upcast_softmax"])
+@torch.no_grad()
+def test_layers_that_ask_for_float32_get_it(setting: str) -> None:
+    """Against diffusers' own processor that honours the setting, in float16, whose logits overflow where queries are large."""
+    unet = build_unet().half()
+    sites = [site for site in unet_sites(unet) if site.kind == "self"]
+    for site in sites:
+        attention: Any = unet.get_submodule(site.path)
+        setattr(attention, setting, True)
+        attention.set_processor(AttnProcessor())
+        attention.to_q.weight.mul_(2000 if setting == "upcast_attention" else 1)
+    expected = forward(unet)()
+    recorder = record(unet, fold=True, stop=False)
+    assert_close(recorder.run(forward(unet)), expected, dtype=torch.float16)
+    for total, layers in recorder.recording.folded.values():
+        assert bool(torch.isfinite(expected).all() & torch.isfinite(total).all())
+        assert float((total.sum(-1) / layers - 1).abs().max()) < 1e-5  # float16 alone is 1e-3 away
+
+
+@torch.no_grad()
+def test_kept_layers_are_upcast_as_folded_ones_are() -> None:
+    parts = build_parts()
+    for name in ("unet", "vae", "text_encoder"):
+        parts[name].bfloat16()
+    backbone = build_backbone(**parts)
+    for site in unet_sites(backbone.unet):
+        if site.kind == "self":
+            backbone.unet.get_submodule(site.path).upcast_attention = True
+    latents, text = random(2, 4, 8, 8), backbone.text.encode(["a dog"]).embeddings
+    kept, folded = (
+        backbone.read(latents, Probe(self_attention=Select(factors=(1,)), self_mode=mode), condition=text) for mode in ("keep", "fold")
+    )
+    one, other, alone = (reading.self_attention.dense() for reading in (kept, folded, kept.picture(1)))
+    assert torch.equal(alone[0], one[1])
+    assert_close(one, other, dtype=torch.bfloat16)
+    assert max(float((matrix.sum(-1) - 1).abs().max()) for matrix in (one, other)) < 1e-5
 
 
 @torch.no_grad()

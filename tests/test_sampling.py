@@ -1,17 +1,23 @@
 """Reading a model while it draws."""
 
+import inspect
+from typing import Any
+
 import pytest
 import torch
+from diffusers import HeunDiscreteScheduler, PNDMScheduler
 
-from maskwright.backbones.sampling import chosen_steps, sample
+from maskwright.backbones.sampling import chosen_steps, evaluations, sample
 from maskwright.backbones.unet import UNetBackbone
+from maskwright.discovery.prompts import ListedPrompts
+from maskwright.discovery.synthesis import SynthesisSettings, Synthesizer
 from maskwright.errors import SettingsError, VocabularyError
 from maskwright.readings.probe import Probe, Select
 from maskwright.readings.reading import Reading
 from maskwright.readings.running import RunningReading
 from maskwright.text.prompts import find_labels, prompt_keys
 from maskwright.vocabulary import Label, Vocabulary
-from tests.tiny import Passes, digest
+from tests.tiny import Passes, build_backbone, build_scheduler, digest
 from tests.tolerances import assert_close
 
 PROMPTS = ["a dog on grass", "a red apple and a cat"]
@@ -92,6 +98,29 @@ def test_refusals(backbone: UNetBackbone) -> None:
         drawn(backbone, probe=PROBE, read_at=(4,), on_reading=lambda step, reading: None)
     with pytest.raises(VocabularyError, match="does not hold 'owl'"):
         prompt_keys(backbone.text, PROMPTS[0], [Label("owl")])
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")  # diffusers
+@pytest.mark.parametrize(
+    ("kind", "settings", "asked"),
+    [(PNDMScheduler, {"skip_prk_steps": True}, 5), (HeunDiscreteScheduler, {}, 7)],
+)  # fmt: skip
+def test_samplers_that_ask_more_than_once_a_step(kind: Any, settings: dict[str, Any], asked: int) -> None:
+    """Places of the trajectory are those of its timesteps, of which there are not as many as steps."""
+    config = {name: value for name, value in build_scheduler().config.items() if not name.startswith("_")}
+    config = {name: value for name, value in config.items() if name in inspect.signature(kind.__init__).parameters}
+    backbone = build_backbone(scheduler=kind(**(config | settings)))
+    assert evaluations(backbone, 4) == asked
+    read, done = [], []
+    with Passes(backbone.unet) as passes:
+        drawn(backbone, guidance=1.0, probe=PROBE, read_at=(asked - 1,), on_reading=lambda step, _: read.append(step), progress=done.append)
+    assert passes.count == asked and read == [asked - 1]
+    assert done == sorted(done) and len(done) == asked and done[-1] == 4
+    with pytest.raises(SettingsError, match=rf"timesteps \[{asked}\] cannot be read: there are {asked} in 4 steps"):
+        drawn(backbone, probe=PROBE, read_at=(asked,), on_reading=lambda step, reading: None)
+    whole = SynthesisSettings(steps=4, read_part=(0, 1), read_steps=0)
+    made = Synthesizer(backbone, ListedPrompts(Vocabulary.parse("dog"), ["a dog"]), "daam", settings=whole)
+    assert made.read_at == tuple(range(asked))
 
 
 def test_steps_are_spread_over_a_part() -> None:

@@ -19,7 +19,7 @@ from maskwright.decoders.self_training import JoinedExamples, SelfTrainingSettin
 from maskwright.decoders.settings import DecoderSettings
 from maskwright.decoders.training import DecoderTraining
 from maskwright.discovery.discoverer import Discoverer
-from maskwright.errors import ImageError, SettingsError
+from maskwright.errors import ImageError, OutputError, SettingsError
 from maskwright.images import Picture, resize
 from maskwright.reader import Reader
 from maskwright.training.examples import ExampleSet
@@ -154,6 +154,16 @@ class TestRounds:
             list(islice(self.begin(reader, data, photos, out).run(), stop))
             list(self.begin(reader, data, photos, out, resume=True).run())
             assert self.content(out) == whole, stop
+
+    def test_between_the_rounds_no_other_run_may_enter(self, reader: Reader, data: Path, photos: Path, tmp_path: Path) -> None:
+        running = self.begin(reader, data, photos, tmp_path / "out").run()
+        for progress in running:
+            if progress.round == 2:
+                with pytest.raises(OutputError, match="another run trains in"):
+                    next(self.begin(reader, data, photos, tmp_path / "out", resume=True).run())
+                break
+        list(running)
+        assert (tmp_path / "out" / "decoder.json").exists()
 
     def test_the_record_and_the_card_tell_how_many_masks_were_replaced(
         self, reader: Reader, data: Path, photos: Path, tmp_path: Path

@@ -1,5 +1,6 @@
 """Every address of the interface, and the layers around them: what is asked, what is answered, what is counted."""
 
+import asyncio
 import io
 import json
 import logging
@@ -19,7 +20,7 @@ from maskwright import __version__
 from maskwright.backbones.loading import load_backbone
 from maskwright.exports import to_coco, to_document
 from maskwright.exports.palette import colour
-from maskwright.methods import METHODS
+from maskwright.methods import READ_ONCE
 from maskwright.segmenter import Segmenter
 from maskwright.serve.app import create_app
 from maskwright.serve.results import heat_colours
@@ -241,7 +242,7 @@ class TestServer:
     def test_models_tell_methods_words_and_limits(self, client: TestClient) -> None:
         body = client.get("/v1/models").json()
         assert body["default"] == "diffsegmenter" and body["loaded"]["objects"] == ["dog", "cat|kitten"]
-        assert [one["name"] for one in body["methods"]["segment"]] == list(METHODS)
+        assert [one["name"] for one in body["methods"]["segment"]] == list(READ_ONCE)
         settings = {one["name"]: one for kind in body["methods"].values() for one in kind}
         assert settings["maskdiffusion"]["settings"]["feature_factors"] == [2, 1] and settings["maskdiffusion"]["background"] is None
         assert settings["kmeans"]["model_version"] == f"kmeans@tiny@{__version__}"
@@ -383,3 +384,29 @@ class TestConcurrency:
                 areas = np.array([[label["area"] for label in labels] for labels in (mine, theirs)])
                 assert np.abs(areas[0] - areas[1]).max() <= 6  # pixels at a draw may change sides between batches
         assert len(results) == 8
+
+
+@pytest.mark.parametrize("kind", ["image/png", "multipart/form-data; boundary=x"])
+def test_an_upload_that_breaks_off_is_no_fault_of_the_server(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def ask() -> list[dict[str, Any]]:
+        messages = iter([{"type": "http.request", "body": b"half", "more_body": True}, {"type": "http.disconnect"}])
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return next(messages)
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        service = make_service()
+        scope = {
+            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/v1/readings",
+            "raw_path": b"/v1/readings", "query_string": b"", "root_path": "", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8000),
+            "headers": [(b"host", b"127.0.0.1"), (b"content-type", kind.encode()), (b"content-length", b"1000")],
+        }  # fmt: skip
+        await create_app(service.settings, service)(scope, receive, send)
+        return sent
+
+    sent = asyncio.run(ask())
+    assert not sent or sent[0]["status"] == 400
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

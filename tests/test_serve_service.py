@@ -16,7 +16,7 @@ from maskwright.discovery.discoverer import Discoverer
 from maskwright.errors import SettingsError, VocabularyError
 from maskwright.grouping import Grouper
 from maskwright.images import Picture
-from maskwright.methods import METHODS, REGION_METHODS
+from maskwright.methods import READ_ONCE, REGION_METHODS
 from maskwright.segmenter import Segmenter
 from maskwright.serve.batching import Batcher
 from maskwright.serve.options import DiscoverOptions, RegionOptions, SegmentOptions
@@ -60,7 +60,7 @@ class TestPasses:
     def test_methods_with_compatible_probes_share_a_pass(self) -> None:
         found = [shared.methods for shared in make_service().engine.passes]
         assert any({"diffsegmenter", "maskdiffusion", "maskdiffusion-unsupervised"} <= set(names) for names in found)
-        assert sorted(name for names in found for name in names) == sorted([*METHODS, *REGION_METHODS])
+        assert sorted(name for names in found for name in names) == sorted([*READ_ONCE, *REGION_METHODS])
 
     def test_new_words_thresholds_refiners_and_sharing_methods_need_no_pass(self) -> None:
         async def work(service: Service) -> None:
@@ -113,7 +113,7 @@ class TestPasses:
 class TestAnswers:
     """The service answers what the library answers."""
 
-    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize("method", READ_ONCE)
     @pytest.mark.parametrize(("background", "refine"), [("auto", "none"), (0.4, "guided"), ("snow", "none")])
     def test_segmentations(self, method: str, background: Any, refine: Any) -> None:
         picture = Picture.open(pixels(3, size=(30, 21)))

@@ -1,3 +1,6 @@
+import re
+from typing import Any
+
 import pytest
 import torch
 from diffusers import EulerAncestralDiscreteScheduler, FlowMatchEulerDiscreteScheduler
@@ -198,6 +201,22 @@ class TestRefusals:
     def test_inpainting_models(self) -> None:
         with pytest.raises(ModelError, match="reads 9 channels, its autoencoder gives 4"):
             build_backbone(unet=build_unet(in_channels=9))
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"addition_embed_type": "text", "addition_embed_type_num_heads": 2}, "told more than text (addition_embed_type text)"),
+            ({"class_embed_type": "timestep"}, "told more than text (class_embed_type timestep)"),
+            ({"num_class_embeds": 3}, "told more than text (num_class_embeds 3)"),
+            ({"encoder_hid_dim_type": "text_proj", "encoder_hid_dim": 16}, "told more than text (encoder_hid_dim_type text_proj)"),
+            ({"cross_attention_dim": 24}, "reads text of width 24, its text encoder gives 16"),
+            ({"cross_attention_dim": (16, 24)}, "reads text of width (16, 24), its text encoder gives 16"),
+        ],
+    )  # fmt: skip
+    def test_models_that_are_told_more_than_the_text(self, settings: dict[str, Any], message: str) -> None:
+        with pytest.raises(ModelError, match=re.escape(message)) as error:
+            build_backbone(unet=build_unet(**settings))
+        assert "\n" not in str(error.value)
 
     def test_schedulers_of_another_kind(self) -> None:
         with pytest.raises(ModelError, match="no noise schedule of the diffusion kind"):

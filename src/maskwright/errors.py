@@ -25,6 +25,10 @@ class ModelError(MaskwrightError):
     """A model that cannot be found, loaded or read."""
 
 
+class NumberError(ModelError):
+    """A picture for which a model gave NaN or infinity."""
+
+
 class SettingsError(MaskwrightError):
     """An option whose value cannot be used."""
 

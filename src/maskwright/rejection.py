@@ -10,7 +10,7 @@ from maskwright.vocabulary import Label, Vocabulary
 
 
 def with_baseline(method: Any, vocabulary: Vocabulary) -> Vocabulary:
-    """The vocabulary and, for a method that rejects labels, the word that they are compared with, if it is not among them."""
+    """The vocabulary and, for a method that rejects labels, the word that they are compared with, if no label has it."""
     if not getattr(method, "reject", 0) or _place(method, vocabulary) is not None:
         return vocabulary
     return Vocabulary((*vocabulary.labels, Label(method.absent)))
@@ -23,7 +23,7 @@ def kept_labels(method: Any, scored: Scored, row: int, vocabulary: Vocabulary) -
         method: with `reject` and `absent` where it rejects labels.
         scored: of `with_baseline(method, vocabulary)`.
         row: the picture's.
-        vocabulary: without the baseline, unless the user asked for that very word.
+        vocabulary: without the baseline, unless a label has that very word as its name or synonym.
     """
     if scored.strength is None:
         return (True,) * len(vocabulary)
@@ -34,6 +34,6 @@ def kept_labels(method: Any, scored: Scored, row: int, vocabulary: Vocabulary) -
 
 
 def _place(method: Any, vocabulary: Vocabulary) -> int | None:
-    """Where the baseline stands among the labels themselves."""
-    names = [label.name.lower() for label in vocabulary]
-    return names.index(method.absent.lower()) if method.absent.lower() in names else None
+    """Which label has the baseline as its name or synonym, in upper or lower case: a text may occur only once in a vocabulary."""
+    absent = Label(method.absent).name.casefold()
+    return next((place for place, label in enumerate(vocabulary) if absent in (text.casefold() for text in label.texts)), None)

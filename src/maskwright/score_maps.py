@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from maskwright.errors import ModelError
+from maskwright.errors import NumberError
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class ScoreMaps:
 
     Raises:
         ValueError: a method returned another shape or dtype.
-        ModelError: a kept map holds NaN or infinity.
+        NumberError: a kept map holds NaN or infinity.
     """
 
     maps: Tensor
@@ -38,8 +38,21 @@ class ScoreMaps:
         if self.stretch not in ("label", "none"):
             raise ValueError(f"stretch is 'label' or 'none', not {self.stretch!r}")
         kept = [index for index, keep in enumerate(self.kept) if keep]
-        if not torch.isfinite(self.maps[kept]).all():
-            raise ModelError("the score maps hold NaN or infinity, as half precision overflows do: use dtype float32")
+        check_finite(self.maps[kept], "the score maps hold")
 
     def __len__(self) -> int:
         return len(self.maps)
+
+
+def check_finite(values: Tensor, what: str) -> None:
+    """Refuses what a model's half precision spoils. Ask before a solver does, which would blame its own arguments.
+
+    Args:
+        values: of any shape.
+        what: beginning of the message, for instance "the score maps hold".
+
+    Raises:
+        NumberError: there is NaN or infinity.
+    """
+    if not torch.isfinite(values).all():
+        raise NumberError(f"{what} NaN or infinity, as half precision overflows do: use dtype float32")

@@ -57,6 +57,11 @@ def load_sizes() -> dict[str, Size]:
     return {name: Size(**{**row, **lists[name], "name": name}) for name, row in rows.items()}
 
 
+def usual_size(side: int) -> str:
+    """The name of the size for pictures of a side where none is chosen."""
+    return "small" if side <= 64 else "full"
+
+
 def choose_size(name: str | None, side: int) -> Size:
     """A size by name; without one, "small" for pictures of up to 64 pixels, else "full".
 
@@ -64,7 +69,7 @@ def choose_size(name: str | None, side: int) -> Size:
         SettingsError: an unknown name, or pictures that the U-Net cannot halve as often as it has resolutions.
     """
     sizes = load_sizes()
-    size = sizes.get(name or ("small" if side <= 64 else "full"))
+    size = sizes.get(name or usual_size(side))
     if size is None:
         raise SettingsError(f"there is no size {name!r}: choose one of {', '.join(sizes)}")
     if side % (step := FACTOR * 2 ** (len(size.unet) - 1)):

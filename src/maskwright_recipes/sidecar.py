@@ -11,8 +11,9 @@ from typing import Any
 
 from maskwright.backbones.catalog import catalog
 from maskwright.datasets.scenes import open_scenes
-from maskwright.datasets.word_list import BUNDLED, find_word_list
+from maskwright.datasets.word_list import BUNDLED, find_word_list, read_word_list
 from maskwright.errors import SettingsError
+from maskwright_recipes.networks import usual_size
 from maskwright_recipes.tokenizer import known_words
 
 SETTINGS = Path(__file__).parent / "settings"
@@ -25,17 +26,15 @@ PATTERNS = ("a {{}} on {ground}", "a photograph of a {{}} on {ground}", "a pictu
 
 
 def read_settings(words: str | Path, file: Path | None = None) -> dict[str, Any]:
-    """Settings by method: of a file, else those that the recipe holds for a bundled list, else none.
+    """Settings by method: of a file, else those that were chosen for a bundled list, its own or that of the same size of networks.
 
     Raises:
         SettingsError: a file that is no JSON object of objects.
     """
     if file is None:
         listed = find_word_list(words)
-        name = next((name for name, path in BUNDLED.items() if path == listed), None)
-        file = SETTINGS / f"{name}.json"
-        if not file.is_file():
-            return {}
+        alike = "scenes" if usual_size(read_word_list(listed).side) == "small" else "scenes-full"
+        file = SETTINGS / f"{next((name for name, path in BUNDLED.items() if path == listed), alike)}.json"
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

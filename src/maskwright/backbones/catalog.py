@@ -2,8 +2,10 @@
 
 import functools
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from maskwright.errors import ModelError
 
@@ -24,6 +26,7 @@ class CatalogRow:
         repository: hub id; empty for a bundled model.
         revision: pinned commit; empty when none is known.
         bundled: folder inside the package's assets; empty for a hub model.
+        synthesis: what suits it when it draws, as in `ModelInfo`; a sidecar's own settings come before.
     """
 
     name: str
@@ -35,6 +38,7 @@ class CatalogRow:
     repository: str = ""
     revision: str = ""
     bundled: str = ""
+    synthesis: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def folder(self) -> Path | None:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from maskwright.readings.reading import Reading
 
 
+STEPS, GUIDANCE = 25, 7.5  # of drawing, where a model names none that suit it better
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """Facts about a loaded model.
@@ -69,8 +72,15 @@ class Backbone(Protocol):
         """
         ...
 
-    def generate(self, prompts: Sequence[str], *, steps: int = 25, guidance: float = 7.5, seed: int = 0) -> "Tensor":
-        """Pictures for prompts, (prompts, 3, H, W) float32 in 0..1; picture n depends on seed + n only."""
+    def generate(self, prompts: Sequence[str], *, steps: int | None = None, guidance: float | None = None, seed: int = 0) -> "Tensor":
+        """Pictures for prompts, (prompts, 3, H, W) float32 in 0..1; picture n depends on seed + n only.
+
+        Args:
+            prompts: one a picture.
+            steps: of the sampler; None for what suits the model (`ModelInfo.synthesis`), else 25.
+            guidance: weight of classifier-free guidance, 1 for none; None for what suits the model, else 7.5.
+            seed: of the first picture.
+        """
         ...
 
 

@@ -30,23 +30,36 @@ def identify(name: str) -> tuple[CatalogRow | None, str, str]:
     return None, repository, revision
 
 
-def fetch(name: str, *, offline: bool = False) -> Path:
+def fetch(name: str, *, offline: bool = False, full: bool = False) -> Path:
     """Folder of a model in the hub's cache, downloaded first when it is not there and `offline` is not set.
 
+    Args:
+        name: as for `identify`.
+        offline: never touch the network.
+        full: weights in full precision where the hub has them, twice the download; a cached model in fp16 alone is then taken only if
+            the hub cannot be asked.
+
     Raises:
-        ModelError: when it is in neither, or needs an agreement.
+        ModelError: when it is in neither, needs an agreement, or is of a family that is not supported.
     """
     row, repository, revision = identify(name)
     if row is not None and row.folder is not None:
         return row.folder
     cached = _cached(repository, revision)
-    if cached is not None:
+    if cached is not None and not (full and _is_rounded(cached)):
         return cached
     from huggingface_hub import constants
 
     if offline or constants.HF_HUB_OFFLINE:
+        if cached is not None:
+            return cached
         raise ModelError(f"{repository} is not in the local cache and offline is on: run `maskwright models fetch {name}` while online")
-    return _download(repository, revision, name)
+    try:
+        return _download(repository, revision, name, full=full)
+    except ModelError:
+        if cached is None:
+            raise
+        return cached  # rounded, but there
 
 
 def _cached(repository: str, revision: str) -> Path | None:
@@ -65,14 +78,23 @@ def _cached(repository: str, revision: str) -> Path | None:
     return folder if complete else None
 
 
-def _download(repository: str, revision: str, name: str) -> Path:
-    """Fetches the small files and one set of safetensors, the fp16 ones where there are such."""
+def _is_rounded(folder: Path) -> bool:
+    """Whether a part of a model is there in fp16 alone."""
+    sets = (weight_set([path.name for path in (folder / part).iterdir()], full=True) for part in WEIGHTED)
+    return any(is_half(file) for files in sets for file in files)
+
+
+def _download(repository: str, revision: str, name: str, *, full: bool) -> Path:
+    """Fetches the small files and one set of safetensors; what cannot be read is refused before any of them."""
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
         told = HfApi().model_info(repository, revision=revision or None, timeout=PATIENCE)
-        chosen = weight_files([file.rfilename for file in told.siblings or []])
+        listed = [file.rfilename for file in told.siblings or []]
+        if any(file.startswith("text_encoder_2/") for file in listed):
+            raise ModelError(f"{repository} has a second text encoder, so it is not of SD 1.x or 2.x: other families are not supported yet")
+        chosen = weight_files(listed, full=full)
         if lacking := [part for part in WEIGHTED if not chosen[part]]:
             raise ModelError(
                 f"{repository} has no safetensors in the diffusers layout for {', '.join(lacking)}: use another repository or convert it"
@@ -96,12 +118,21 @@ def _download(repository: str, revision: str, name: str) -> Path:
         ) from error
 
 
-def weight_files(files: list[str]) -> dict[str, list[str]]:
-    """For each part with weights one set of its safetensors: fp16 where there is one, never the non-EMA ones."""
-    return {part: _one_set([file for file in files if file.startswith(f"{part}/")]) for part in WEIGHTED}
+def weight_files(files: list[str], *, full: bool = False) -> dict[str, list[str]]:
+    """For each part with weights one set of its safetensors, as `weight_set` chooses it."""
+    return {part: weight_set([file for file in files if file.startswith(f"{part}/")], full=full) for part in WEIGHTED}
 
 
-def _one_set(files: list[str]) -> list[str]:
+def weight_set(files: list[str], *, full: bool) -> list[str]:
+    """One set of a part's safetensors: the fp16 ones where there are such, with `full` only where there are no others.
+
+    The non-EMA ones are never among them.
+    """
     files = [file for file in files if file.endswith(".safetensors") and "non_ema" not in file]
-    half = [file for file in files if ".fp16" in file]
-    return half or files
+    half, whole = [file for file in files if is_half(file)], [file for file in files if not is_half(file)]
+    return (whole or half) if full else (half or whole)
+
+
+def is_half(file: str) -> bool:
+    """Whether a file of weights is rounded to fp16, by its name."""
+    return ".fp16" in file

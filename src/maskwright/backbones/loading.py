@@ -1,13 +1,14 @@
 """Finds a model (catalogue name, local folder, hub cache, hub) and loads it as a frozen backbone."""
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwright.backbones.catalog import CatalogRow, catalog
-from maskwright.backbones.hub import PARTS, WEIGHTED, identify
+from maskwright.backbones.hub import PARTS, WEIGHTED, identify, is_half, weight_set
 from maskwright.backbones.hub import SIDECAR as SIDECAR
 from maskwright.backbones.hub import fetch as fetch
 from maskwright.errors import MaskwrightError, ModelError, brief
@@ -15,8 +16,6 @@ from maskwright.quiet import quiet
 
 if TYPE_CHECKING:
     from maskwright.backbones.unet import UNetBackbone
-
-HALF = ".fp16.safetensors"
 
 
 def load_backbone(model: Any = "sticker", *, device: str = "auto", dtype: str = "auto", offline: bool = False) -> "UNetBackbone":
@@ -26,7 +25,8 @@ def load_backbone(model: Any = "sticker", *, device: str = "auto", dtype: str = 
         model: catalogue name, local folder in the hub's layout, hub id ("owner/name" or "owner/name@revision"), or a live
             diffusers pipeline, which is read where and as it is: device, dtype and its own settings stay.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        dtype: "auto", "float32", "float16", "bfloat16".
+        dtype: "auto", "float32", "float16", "bfloat16". Where weights lie in fp16 and in full, float32 takes the full ones; from the
+            hub only if it is asked for by name, for they are twice the download.
         offline: never touch the network.
 
     Raises:
@@ -42,7 +42,7 @@ def load_backbone(model: Any = "sticker", *, device: str = "auto", dtype: str = 
     if name not in catalog() and folder.is_dir():
         return load_folder(folder, name=name, device=device, dtype=dtype)
     row, repository, revision = identify(name)
-    folder = fetch(name, offline=offline)
+    folder = fetch(name, offline=offline, full=dtype == "float32")
     if row is not None and row.folder is not None:
         return load_folder(folder, name=name, row=row, device=device, dtype=dtype)
     return load_folder(folder, name=name, row=row, source=repository, revision=revision or folder.name, device=device, dtype=dtype)
@@ -66,7 +66,10 @@ def load_folder(
     if pickled := [part for part in WEIGHTED if not any((folder / part).glob("*.safetensors"))]:
         raise ModelError(f"{folder} holds no safetensors for {', '.join(pickled)}: fetch it again, or convert it (pickles are never read)")
     sidecar = _read_json(folder / SIDECAR) if (folder / SIDECAR).exists() else {}
+    if row is not None:
+        sidecar = {**sidecar, "synthesis": {**row.synthesis, **sidecar.get("synthesis", {})}}
     import diffusers
+    import torch
     import transformers
 
     from maskwright.backbones.devices import choose_device, choose_dtype, choose_layout
@@ -75,12 +78,12 @@ def load_folder(
     target = choose_device(device)
     with quiet(diffusers, transformers):
         try:
-            parts = _load_parts(folder)
+            number = choose_dtype(dtype, target, parameters=_count_parameters(folder / "unet"))
+            parts = _load_parts(folder, full=number == torch.float32)
         except MaskwrightError:
             raise
         except Exception as error:  # whatever a damaged file makes of itself in one of four libraries
             raise ModelError(f"{folder} cannot be loaded ({brief(error)}): fetch it again") from error
-        number = choose_dtype(dtype, target, parameters=sum(p.numel() for p in parts["unet"].parameters()))
         for part in WEIGHTED:
             parts[part].to(device=target, dtype=number).requires_grad_(False).eval()
             parts[part].to(memory_format=choose_layout(target))
@@ -102,7 +105,18 @@ def _read_json(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _load_parts(folder: Path) -> dict[str, Any]:
+def _count_parameters(folder: Path) -> int:
+    """Parameters of one network, by its files' headers: which of its files are loaded depends on them."""
+    from safetensors import safe_open
+
+    total = 0
+    for file in weight_set([path.name for path in folder.iterdir()], full=False):
+        with safe_open(folder / file, framework="pt") as weights:
+            total += sum(math.prod(weights.get_slice(key).get_shape()) for key in weights.keys())
+    return total
+
+
+def _load_parts(folder: Path, *, full: bool) -> dict[str, Any]:
     """The five components, the weights in float32 on the CPU. The classes are named here: no code comes with weights."""
     import diffusers
     from transformers import CLIPTextModel, CLIPTokenizer
@@ -114,25 +128,26 @@ def _load_parts(folder: Path) -> dict[str, Any]:
     if not scheduler_class.endswith("Scheduler") or not hasattr(diffusers, scheduler_class):
         raise ModelError(f"{folder} has the scheduler {scheduler_class}, which diffusers does not know: use another model")
     return {
-        "unet": _load_weights(diffusers.UNet2DConditionModel, folder / "unet"),
-        "vae": _load_weights(getattr(diffusers, vae_class), folder / "vae"),
-        "text_encoder": _load_weights(CLIPTextModel, folder / "text_encoder"),
+        "unet": _load_weights(diffusers.UNet2DConditionModel, folder / "unet", full=full),
+        "vae": _load_weights(getattr(diffusers, vae_class), folder / "vae", full=full),
+        "text_encoder": _load_weights(CLIPTextModel, folder / "text_encoder", full=full),
         "tokenizer": CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
         "scheduler": getattr(diffusers, scheduler_class).from_pretrained(folder / "scheduler", local_files_only=True),
     }
 
 
-def _load_weights(kind: Any, folder: Path) -> Any:
-    """One network from its safetensors, the fp16 ones where there are such.
+def _load_weights(kind: Any, folder: Path, *, full: bool) -> Any:
+    """One network from its safetensors, of which `weight_set` says which.
 
     Raises:
         ModelError: for missing weights, which both libraries would fill with random numbers.
     """
     import torch
 
+    half = any(is_half(file) for file in weight_set([path.name for path in folder.iterdir()], full=full))
     model, report = kind.from_pretrained(
-        folder, dtype=torch.float32, variant="fp16" if any(folder.glob(f"*{HALF}")) else None, use_safetensors=True,
-        local_files_only=True, output_loading_info=True,
+        folder, dtype=torch.float32, variant="fp16" if half else None, use_safetensors=True, local_files_only=True,
+        output_loading_info=True,
     )  # fmt: skip
     if absent := sorted(report["missing_keys"]):
         raise ModelError(f"{folder} lacks {len(absent)} weights, the first is {absent[0]}: fetch it again")

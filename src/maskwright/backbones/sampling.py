@@ -16,10 +16,10 @@ OnReading = Callable[[int, Reading], None]
 
 
 def chosen_steps(steps: int, share: tuple[float, float], count: int) -> tuple[int, ...]:
-    """Step numbers, evenly spread over a part of the trajectory, for instance the middle of the schedule.
+    """Numbers of timesteps, evenly spread over a part of the trajectory, for instance the middle of the schedule.
 
     Args:
-        steps: of the sampler, numbered from 0 at pure noise.
+        steps: how many timesteps the network is asked at (`evaluations`), numbered from 0 at pure noise.
         share: first and last place of the part, 0..1 of the trajectory.
         count: how many at most; 0 for every step of the part.
 
@@ -37,6 +37,11 @@ def chosen_steps(steps: int, share: tuple[float, float], count: int) -> tuple[in
     return tuple(dict.fromkeys(low + round(n * (high - low) / (count - 1)) for n in range(count)))
 
 
+def evaluations(backbone: DrawingBackbone, steps: int) -> int:
+    """At how many timesteps a model's sampler asks the network in so many steps: N of most, N + 1 of PNDM, 2 N - 1 of Heun and KDPM2."""
+    return len(_scheduler(backbone, steps).timesteps)
+
+
 @torch.inference_mode()
 def sample(
     backbone: DrawingBackbone, prompts: Sequence[str], *, steps: int, guidance: float, seeds: Sequence[int],
@@ -45,8 +50,8 @@ def sample(
 ) -> Tensor:  # fmt: skip
     """Pictures for prompts, read on their way.
 
-    At the steps that are read, the conditional half runs alone under a recorder and is the half that is then used, so that reading
-    costs no pass of its own. Whether a step is read changes its output by rounding only.
+    At the timesteps that are read, the conditional half runs alone under a recorder and is the half that is then used, so that reading
+    costs no pass of its own. Whether one is read changes its output by rounding only.
 
     Args:
         backbone: the model; its own kind of scheduler is used.
@@ -55,22 +60,22 @@ def sample(
         guidance: weight of classifier-free guidance; 1 leaves the empty prompt out.
         seeds: of each picture's starting noise.
         probe: what to read; its timesteps and noise have no meaning here.
-        read_at: numbers of the steps to read, from 0.
-        on_reading: gets the number of the step and the reading of all pictures' conditional halves.
-        progress: gets the number of steps that are done.
+        read_at: numbers of the timesteps to read, from 0 to `evaluations` - 1.
+        on_reading: gets the number of the timestep and the reading of all pictures' conditional halves.
+        progress: gets the number of steps that are done, after each timestep; at last `steps`.
 
     Returns:
         (prompts, 3, native, native) float32 in 0..1.
 
     Raises:
-        SettingsError: not one seed a prompt, or steps that do not exist.
+        SettingsError: not one seed a prompt, or timesteps that do not exist.
     """
     if len(seeds) != len(prompts):
         raise SettingsError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one a prompt")
-    if wrong := [number for number in read_at if not 0 <= number < steps]:
-        raise SettingsError(f"steps {wrong} cannot be read: there are {steps}, numbered from 0")
-    scheduler = type(backbone.scheduler).from_config(backbone.scheduler.config)
-    scheduler.set_timesteps(steps, device=backbone.device)
+    scheduler = _scheduler(backbone, steps)
+    count = len(scheduler.timesteps)
+    if wrong := [number for number in read_at if not 0 <= number < count]:
+        raise SettingsError(f"timesteps {wrong} cannot be read: there are {count} in {steps} steps, numbered from 0")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     noise = torch.stack([torch.randn(backbone.latent_shape, generator=generator) for generator in generators])
     latents = noise.to(backbone.device, backbone.dtype) * scheduler.init_noise_sigma
@@ -90,5 +95,12 @@ def sample(
             plain, guided = backbone.predict(torch.cat([rows, rows]), timestep, torch.cat([empty, text])).chunk(2)
         latents = scheduler.step(plain + guidance * (guided - plain), timestep, latents, **extra, return_dict=False)[0]
         if progress:
-            progress(number + 1)
+            progress((number + 1) * steps // count)
     return backbone.decode(latents)
+
+
+def _scheduler(backbone: DrawingBackbone, steps: int) -> Any:
+    """A fresh scheduler of the model's own kind and settings, with its timesteps."""
+    scheduler = type(backbone.scheduler).from_config(backbone.scheduler.config)
+    scheduler.set_timesteps(steps, device=backbone.device)
+    return scheduler

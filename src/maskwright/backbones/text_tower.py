@@ -42,6 +42,10 @@ class TextTower:
         self.length = min(int(tokenizer.model_max_length), int(encoder.config.max_position_embeddings))
         self._memory: dict[str, tuple[Tensor, tuple[tuple[int, int], ...], int]] = {}
 
+    def forget(self) -> None:
+        """Forgets what was encoded: call it after changing the encoder's weights."""
+        self._memory.clear()
+
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, without begin and end."""
         return len(self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
@@ -64,7 +68,7 @@ class TextTower:
         found = [self._memory[text] for text in texts]
         result = TextEncoding(torch.stack([row[0] for row in found]), tuple(row[1] for row in found), tuple(row[2] for row in found))
         if len(self._memory) > REMEMBERED:
-            self._memory.clear()
+            self.forget()
         return result
 
     def _remember(self, texts: list[str]) -> None:

@@ -47,16 +47,21 @@ def say(line: str) -> None:
 def _fail(error: Exception) -> NoReturn:
     if SHOW_TRACEBACKS:
         raise error
-    say(f"error: {_explain(error)}")
+    say(f"error: {explain(error)}")
     raise typer.Exit(FAILED)
 
 
-def _explain(error: Exception) -> str:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on whatever device."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def explain(error: Exception) -> str:
     """One line for an error of any kind."""
     text = " ".join(str(error).split())
     if isinstance(error, MaskwrightError):
         return text
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         return "out of memory: try --batch 1, --dtype bfloat16, fewer labels or smaller pictures"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}{f': {error.filename!r}' if error.filename else ''}"

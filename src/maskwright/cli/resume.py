@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwright.cli.sources import Source
+from maskwright.errors import OutputError
+from maskwright.methods import DISCOVERY_METHODS, METHODS, REGION_METHODS
 
 if TYPE_CHECKING:
     from maskwright.record import Record
     from maskwright.vocabulary import Vocabulary
 
+COMMANDS: tuple[frozenset[str], ...] = (  # methods whose results one command writes
+    frozenset({*METHODS, "diffusionseg-semantic"}), frozenset(REGION_METHODS), frozenset({*DISCOVERY_METHODS, "diffusionseg"}),
+)  # fmt: skip
 DECISIVE = ("method", "settings", "model", "revision", "seed", "prompting", "background", "refine", "tile", "category_filter", "captioner")
 
 
@@ -54,6 +59,34 @@ def differences(document: Mapping[str, Any], source: Source, wanted: Mapping[str
     except (KeyError, TypeError):
         return ["file format"]
     return different if same_picture else ["picture", *different]
+
+
+def is_newer(source: Source, result: Path) -> bool:
+    """Whether the picture's file was changed after its result was written."""
+    try:
+        return source.path.stat().st_mtime_ns > result.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
+def refuse_other_command(wanted: Mapping[str, Any], sources: Sequence[Source], folder: Path) -> None:
+    """Keeps the commands from writing over each other's results, which have the same names.
+
+    Args:
+        wanted: what `expected` gives for this run.
+        sources: the pictures to come.
+        folder: of the results.
+
+    Raises:
+        OutputError: the folder holds another command's result for one of them.
+    """
+    for source in sources:
+        document = read_done([path := folder / f"{source.name}.json"])
+        record = None if document is None else document.get("record")
+        method = record.get("method") if isinstance(record, dict) else None
+        other = any(method in command and wanted["method"] not in command for command in COMMANDS)
+        if other:
+            raise OutputError(f"{str(path)!r} is of {method}, which another command made: choose another folder with --out")
 
 
 def _find(document: Mapping[str, Any], key: str) -> Any:

@@ -13,7 +13,8 @@ import typer
 from maskwright.cli.guard import FAILED, INTERRUPTED, say
 from maskwright.cli.output import Reporter
 from maskwright.cli.progress import progress_bar
-from maskwright.cli.resume import differences, output_paths, read_done
+from maskwright.cli.resume import differences, is_newer, output_paths, read_done, refuse_other_command
+from maskwright.cli.salvage import work_through
 from maskwright.cli.sources import Source, find_sources
 from maskwright.errors import ImageError, OutputError
 
@@ -51,7 +52,7 @@ def run(inputs: Sequence[str], out: Path, load: Callable[[], Job], report: Repor
         resume: keep the results of an earlier run that asked for the same.
 
     Raises:
-        OutputError: the folder cannot be written into.
+        OutputError: the folder cannot be written into, or holds what another command made of these pictures.
         typer.Exit: a picture failed, or the user interrupted.
     """
     sources = find_sources(inputs, refuse=report.refuse)
@@ -91,12 +92,13 @@ def _work(sources: Sequence[Source], out: Path, load: Callable[[], Job], report:
         pictures = chain([first], pictures)
     job = load()
     report.note(job.line)
+    refuse_other_command(job.expected, sources, out)
     if resume:
         sources = _without_done(job.expected, sources, out, report)
         pictures = _open_all(sources, report)
     try:
         with progress_bar(len(sources) - (report.failed - refused), unit="pictures", quiet=report.quiet) as report.bar:
-            for result in job.work(pictures) if sources else ():
+            for result in work_through(job.work, pictures, refuse=report.refuse) if sources else ():
                 report.finish(result, job.save(result))
     except KeyboardInterrupt:
         left = len(sources) - report.done - (report.failed - refused)
@@ -120,6 +122,8 @@ def _without_done(wanted: Mapping[str, Any], sources: Sequence[Source], out: Pat
         paths = output_paths(out, source.name, report.kinds)
         document = None if source.piped else read_done(paths)
         different = [] if document is None else differences(document, source, wanted)
+        if document is not None and is_newer(source, paths[-1]) and "picture" not in different:
+            different = ["picture", *different]
         if document is None or different:
             todo.append(source)
             reasons.update(different)

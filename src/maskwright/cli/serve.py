@@ -1,6 +1,7 @@
 """`maskwright serve`: the page, the HTTP interface and the annotation backend."""
 
 import logging
+import os
 from importlib.util import find_spec
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from maskwright.cli import options
 from maskwright.cli.engine import Engine, describe_model
 from maskwright.cli.environment import prepare
 from maskwright.cli.guard import guarded, say
-from maskwright.errors import MissingExtraError
+from maskwright.errors import MissingExtraError, SettingsError
 from maskwright.methods import METHODS
 from maskwright.serve.settings import DEFAULT_METHOD, ServeSettings, parse_bytes
 
@@ -57,6 +58,8 @@ def serve(
     The address is printed as soon as requests are answered. Ctrl-C, or SIGTERM, ends it after what is in progress.
     """
     prepare(offline=offline)
+    if token is None and os.environ.get("MASKWRIGHT_TOKEN") == "":  # typer takes an empty variable for none
+        raise SettingsError("MASKWRIGHT_TOKEN is empty: give it a value, or unset it to let everybody ask")
     chosen = Engine(model=model, method=method, seed=seed, device=device, dtype=dtype, batch=batch, offline=offline)
     settings = ServeSettings(
         model=model, method=method, host=host, port=port, token=token, hosts=tuple(allow_host or ()),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from maskwright.backbones.contract import Backbone, DrawingBackbone
-from maskwright.backbones.inversion import invert
+from maskwright.backbones.inversion import invert, path
 from maskwright.decoders.settings import DecoderSettings
 from maskwright.discovery.matching import best_words
 from maskwright.errors import SettingsError
@@ -66,11 +66,15 @@ class FeatureReader:
         reader: the model, and how pictures come to it; `reader.batch` pictures are read at a time, and its seed is that of all noise.
         settings: of the decoder.
         labels: the words that compete where none is given and the prior is "match"; none for the model's own objects.
+
+    Raises:
+        SettingsError: a timestep that the model's schedule does not have.
     """
 
     def __init__(self, reader: Reader, settings: DecoderSettings, *, labels: Sequence[Label] = ()) -> None:
         self.reader, self.settings, self.labels = reader, settings, tuple(labels)
         self.backbone = cast(DrawingBackbone, reader.backbone)
+        path(settings.timestep, mode=settings.inversion, steps=settings.steps, beyond=len(self.backbone.scheduler.alphas_cumprod))
         self._method: AttentionCut = reader.make_method("attentioncut", None, among=DISCOVERY_METHODS)
         self._remembered: dict[tuple[str, ...], _Asked] = {}
 

@@ -26,6 +26,7 @@ from maskwright.decoders.task import DecoderTask
 from maskwright.discovery.writing import write_whole
 from maskwright.errors import MissingExtraError, OutputError
 from maskwright.exports.files import explained
+from maskwright.exports.locking import alone_in
 from maskwright.reader import Reader
 from maskwright.record import plain
 from maskwright.training.checkpoint import CHECKPOINT, refuse_differences
@@ -103,12 +104,13 @@ class DecoderTraining:
             refuse_differences(self.head or {}, {**self.decisive, **self._examples_and_settings()}, self.out)
             self._clean()
             return
-        yield from train(
-            self.network, self._task, self.examples, self.training, self.out, resume=self.resume, decisive=self.decisive
-        )  # fmt: skip
-        if self.self_training is not None:
-            yield from self._second_round(self.self_training)
-        self._finish()
+        with alone_in(self.out, "trains in"):  # between the rounds nobody holds the curve's lock
+            yield from train(
+                self.network, self._task, self.examples, self.training, self.out, resume=self.resume, decisive=self.decisive
+            )  # fmt: skip
+            if self.self_training is not None:
+                yield from self._second_round(self.self_training)
+            self._finish()
 
     def _second_round(self, settings: SelfTrainingSettings) -> Iterator[Progress]:
         """Trains on, with the pictures that have no masks of their own."""

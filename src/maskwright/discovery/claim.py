@@ -48,10 +48,10 @@ def is_begun(folder: Path, wanted: Mapping[str, Any], *, resume: bool) -> bool:
         SettingsError: the data set was made with other settings; the message names them.
     """
     shown = repr(str(folder))
-    try:
-        sizes = {path.name: path.stat().st_size for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
-    except FileNotFoundError:
+    if not os.path.lexists(folder):
         return False
+    try:  # lstat: a link that points nowhere is a file that is there
+        sizes = {path.name: path.lstat().st_size for path in folder.iterdir() if not TEMPORARY.fullmatch(path.name)}
     except OSError as error:
         raise OutputError(f"cannot use {shown} ({error.strerror}): choose another folder with --out") from error
     if not sizes or sizes == {LOG: 0}:  # the second where a run was killed before it wrote its settings

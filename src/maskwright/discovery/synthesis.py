@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from maskwright.backbones.contract import DrawingBackbone
-from maskwright.backbones.sampling import chosen_steps, sample
+from maskwright.backbones.contract import GUIDANCE, STEPS, DrawingBackbone
+from maskwright.backbones.sampling import chosen_steps, evaluations, sample
 from maskwright.decoding import from_tensor
 from maskwright.discovery.filters import FilterSettings, measure, reasons
 from maskwright.discovery.masks import MaskSettings, full_mask
@@ -40,13 +40,13 @@ class SynthesisSettings:
         guidance: weight of classifier-free guidance; 1 for none.
         attempts: how often a place is tried, at most.
         read_part: first and last place of the part of the sampler's way at which attention is read, 0..1.
-        read_steps: how many steps of it are read, evenly spread; 0 for all.
+        read_steps: at how many of its timesteps it is read, evenly spread; 0 for all. A step is one timestep of most samplers, two of some.
         masks: see `MaskSettings`.
         filters: see `FilterSettings`.
     """
 
-    steps: int = 25
-    guidance: float = 7.5
+    steps: int = STEPS
+    guidance: float = GUIDANCE
     attempts: int = 5
     read_part: tuple[float, float] = (0.4, 0.7)
     read_steps: int = 2
@@ -105,7 +105,8 @@ class Synthesizer:
         self.method = method
         # On a CPU a picture is drawn as fast alone, and alone it can be drawn again exactly.
         self.batch = (1 if backbone.device.type == "cpu" else BATCH_ON_GPU) if batch == "auto" else batch
-        self.read_at = chosen_steps(self.settings.steps, self.settings.read_part, self.settings.read_steps)
+        asked = evaluations(backbone, self.settings.steps)
+        self.read_at = chosen_steps(asked, self.settings.read_part, self.settings.read_steps)
         self._probe = method.probe()
         self._numbers = {label: number for number, label in enumerate(prompts.vocabulary.foreground, start=1)}
 

@@ -35,8 +35,12 @@ def lock(descriptor: int, folder: Path, doing: str = "writes to") -> None:
 
 
 @contextmanager
-def alone_in(folder: str | Path) -> Iterator[None]:
+def alone_in(folder: str | Path, doing: str = "writes to") -> Iterator[None]:
     """Makes a folder if need be, and keeps other runs that ask for the same out of it meanwhile.
+
+    Args:
+        folder: where.
+        doing: what a run does in it, for the message.
 
     Raises:
         OutputError: another run is in it, or it cannot be made.
@@ -49,7 +53,7 @@ def alone_in(folder: str | Path) -> Iterator[None]:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        lock(descriptor, folder)
+        lock(descriptor, folder, doing)
         yield
     finally:
         os.close(descriptor)

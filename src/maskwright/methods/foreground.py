@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maskwright.errors import ModelError
+from maskwright.score_maps import check_finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +18,7 @@ class Foreground:
 
     Raises:
         ValueError: a method returned another shape, dtype or range, or a mask that its probability contradicts.
-        ModelError: a probability is NaN or infinite.
+        NumberError: a probability is NaN or infinite.
     """
 
     probability: Tensor
@@ -29,8 +29,7 @@ class Foreground:
             raise ValueError(f"a probability is (labels, h, w) float32, not {tuple(self.probability.shape)} {self.probability.dtype}")
         if self.mask.shape != self.probability.shape or self.mask.dtype != torch.bool:
             raise ValueError(f"a mask is {tuple(self.probability.shape)} bool, not {tuple(self.mask.shape)} {self.mask.dtype}")
-        if not torch.isfinite(self.probability).all():
-            raise ModelError("the foreground holds NaN or infinity, as half precision overflows do: use dtype float32")
+        check_finite(self.probability, "the foreground holds")
         if ((self.probability < 0) | (self.probability > 1)).any():
             raise ValueError("a probability lies in 0..1")
         if not torch.equal(self.mask, self.probability > 0.5):

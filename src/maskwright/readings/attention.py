@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskwright.errors import SettingsError
-from maskwright.readings.folding import fold_attention
+from maskwright.readings.folding import Upcast, fold_attention
 from maskwright.readings.keys import TextKeys
 
 Weighting = Literal["softmax", "exp"]
@@ -155,7 +155,7 @@ class CrossAttention:
 
 @dataclass(frozen=True, eq=False)
 class SelfLayer:
-    """One kept self-attention layer: query and key (pictures * repeats, heads, tokens, dim) on a grid (h, w)."""
+    """One kept self-attention layer: query and key (pictures * repeats, heads, tokens, dim) on a grid (h, w), and what it upcasts."""
 
     name: str
     factor: int
@@ -163,6 +163,7 @@ class SelfLayer:
     key: Tensor
     scale: float
     grid: tuple[int, int]
+    upcast: Upcast = "nothing"
 
 
 class SelfAttention:
@@ -186,7 +187,10 @@ class SelfAttention:
         self._mean = mean
 
     def dense(self) -> Tensor:
-        """A itself, (pictures, tokens, tokens) float32; from kept layers it is made once, block by block."""
+        """A itself, (pictures, tokens, tokens) float32; from kept layers it is made once, block by block.
+
+        Sums over heads and layers are float32; what is summed was rounded to the model's format, as `fold_attention` tells.
+        """
         if self._mean is None:
             tokens = self.grid[0] * self.grid[1]
             pictures = len(self.layers[0].query) // self.repeats
@@ -195,7 +199,7 @@ class SelfAttention:
                 for row, (query, key) in enumerate(zip(layer.query, layer.key, strict=True)):
                     share = 1 / (len(self.layers) * self.repeats)
                     nothing = query.new_zeros(len(query), tokens, 1)
-                    fold_attention(query, key, nothing, layer.scale, total=mean[row // self.repeats], weight=share)
+                    fold_attention(query, key, nothing, layer.scale, total=mean[row // self.repeats], weight=share, upcast=layer.upcast)
             self._mean = mean
         return self._mean
 

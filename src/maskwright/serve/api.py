@@ -6,11 +6,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Path, Query, Request, UploadFile
 from starlette.datastructures import UploadFile as FormFile
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from maskwright import __version__
 from maskwright.backbones.catalog import catalog
-from maskwright.methods import DISCOVERY_METHODS, METHODS, REGION_METHODS
+from maskwright.methods import DISCOVERY_METHODS, READ_ONCE, REGION_METHODS
 from maskwright.record import plain
 from maskwright.refine import REFINERS
 from maskwright.serve import results, schemas
@@ -190,14 +191,17 @@ def _server(service: Service) -> APIRouter:
 async def _picture_of(request: Request) -> tuple[bytes, str]:
     """The bytes and the name of an upload: the field `image` of a form, or the body itself."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        async with request.form(max_files=1, max_fields=8) as form:
-            image = form.get("image")
-            if not isinstance(image, FormFile):
-                raise Problem(422, "bad_request", "image: the form needs a file field of this name")
-            return await image.read(), image.filename or ""
-    if kind.startswith("image/") or kind == "application/octet-stream":
-        return await request.body(), ""
+    try:
+        if kind == "multipart/form-data":
+            async with request.form(max_files=1, max_fields=8) as form:
+                image = form.get("image")
+                if not isinstance(image, FormFile):
+                    raise Problem(422, "bad_request", "image: the form needs a file field of this name")
+                return await image.read(), image.filename or ""
+        if kind.startswith("image/") or kind == "application/octet-stream":
+            return await request.body(), ""
+    except ClientDisconnect as error:
+        raise Problem(400, "bad_request", "the upload ended before it was whole") from error
     message = "send a form (multipart/form-data) with the file field image, or the picture's bytes as image/*"
     raise Problem(415, "wrong_content_type", message)
 
@@ -250,7 +254,7 @@ def _reading(service: Service, stored: StoredReading) -> dict[str, Any]:
 def _models(service: Service) -> dict[str, Any]:
     engine, settings = service.engine, service.settings
     info = engine.backbone.info
-    kinds = {"segment": METHODS, "regions": REGION_METHODS, "discover": DISCOVERY_METHODS}
+    kinds = {"segment": READ_ONCE, "regions": REGION_METHODS, "discover": DISCOVERY_METHODS}
     areas, objects, heats = results.SEGMENTATION_FORMS, results.DISCOVERY_FORMS, results.HEAT_FORMS
     forms: dict[str, Mapping[str, Any]] = {"segment": areas, "regions": areas, "discover": objects, "heat": heats}
     return {
@@ -278,6 +282,6 @@ def _models(service: Service) -> dict[str, Any]:
 def _method(engine: Engine, name: str) -> dict[str, Any]:
     method = engine.methods[name]
     facts: dict[str, Any] = {"name": name, "meaning": method.meaning, "model_version": engine.model_version(name)}
-    if name in METHODS:
+    if name in READ_ONCE:
         facts |= {"background": method.background, "prompting": method.prompting}
     return {**facts, "settings": plain(method)}

@@ -7,6 +7,7 @@ from Label Studio 1.23 (`ml/models.py`, `ml/api_connector.py`) and tried with it
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from maskwright.serve.options import SegmentOptions
 from maskwright.serve.problems import Problem, as_problem
 from maskwright.serve.service import Service
 
+log = logging.getLogger("maskwright")
 MOST_TASKS = 1000
 PARALLEL = 8  # tasks of one request that are fetched and read at the same time
 SHARE = 0.8  # of the time that a request has; what is not done by then is told task by task, instead of losing all of them
@@ -80,7 +82,9 @@ def router(service: Service) -> APIRouter:
             try:
                 async with asyncio.timeout_at(deadline), slots:
                     return await _predict(service, pictures, questions, task, read_prompts(context) or None)
-            except (MaskwrightError, Problem, TimeoutError) as error:
+            except Exception as error:  # one task's failure must not cost the others their answers
+                if not isinstance(error, MaskwrightError | Problem | TimeoutError):
+                    log.exception("a task of Label Studio failed")
                 return {**failed, "error": _explain(error)}
 
         try:

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, quote, unquote, unquote_to_bytes, urlsplit
 from maskwright.errors import ImageError, SettingsError
 
 SERVED = re.compile(r"/(data/(upload|local-files)/|storage-data/uploaded/|(tasks|projects)/\d+/(resolve|presign)/)")
+UNREADABLE = "the picture's address cannot be read: give one that Label Studio serves"
 UNNAMED = "pictures are only fetched from the Label Studio that is named: start with --label-studio-url http://HOST:8080"
 CLOUD = ("s3", "s3s", "gs", "azure-blob", "azure_spi", "databricks")
 TOKEN_LIFE = 240  # seconds; Label Studio's access tokens live for 300
@@ -104,7 +105,7 @@ class LabelStudioPictures:
                     "addresses agree (LABEL_STUDIO_HOST there, --label-studio-url here)"
                 )
         except ValueError as error:
-            raise ImageError("the picture's address cannot be read: give one that Label Studio serves") from error
+            raise ImageError(UNREADABLE) from error
         path = parts.path if parts.path.startswith("/") else f"/{parts.path}"
         if path.startswith("/upload/"):
             path = f"/data{path}"
@@ -116,7 +117,10 @@ class LabelStudioPictures:
         return self._on_host(f"{path}?{parts.query}" if parts.query else path)
 
     def _on_host(self, target: str) -> str:
-        return quote((self._host.path if self._host else "") + target, safe=SAFE)
+        try:
+            return quote((self._host.path if self._host else "") + target, safe=SAFE)
+        except UnicodeEncodeError as error:
+            raise ImageError(UNREADABLE) from error
 
     def _request(
         self, method: str, target: str, deadline: float, *, token: str | None = None, body: bytes | None = None

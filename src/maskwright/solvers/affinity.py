@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from maskwright.errors import SettingsError
-from maskwright.solvers.arrays import empty_matrix, seeded_normal
+from maskwright.solvers.arrays import empty_matrix, seeded_normal, solving_device
 
 Scale = Literal["clamp", "min-max"]
 
@@ -82,15 +82,16 @@ def principal_features(features: Tensor, channels: int, *, seed: int = 0) -> Ten
         seed: of the random directions.
 
     Returns:
-        (N, channels) float32.
+        (N, channels) float32, on the features' device.
     """
     if features.ndim != 2:
         raise SettingsError(f"features are (pixels, channels), not {tuple(features.shape)}")
     if channels < 1:
         raise SettingsError(f"channels must be 1 or more, not {channels}")
-    features = features.to(torch.float32)
+    home = features.device
+    features = features.to(solving_device(home), torch.float32)
     if channels >= min(features.shape):
-        return functional.normalize(features, dim=1)
+        return functional.normalize(features, dim=1).to(home)
     lengths = features.norm(dim=1, keepdim=True).clamp_min(1e-12)  # divided out of the products: no second array of features
     sample = min(channels + 8, min(features.shape))
     start = seeded_normal((features.shape[1], sample), seed, features.device)
@@ -98,7 +99,7 @@ def principal_features(features: Tensor, channels: int, *, seed: int = 0) -> Ten
     projected = features @ directions / lengths
     vectors = torch.linalg.eigh(projected.T @ projected)[1]  # eigenvalues ascend
     reduced: Tensor = projected @ vectors[:, -channels:]
-    return reduced
+    return reduced.to(home)
 
 
 def _blocks(unit: Tensor) -> Iterator[tuple[int, int]]:

@@ -8,6 +8,14 @@ from torch.nn import functional
 from maskwright.errors import SettingsError
 
 
+def solving_device(device: torch.device) -> torch.device:
+    """Where a solver computes what lies on a device: there, or on the CPU for Apple's GPUs, which have neither float64 nor all of linalg.
+
+    Results go back to the device that the arguments came from.
+    """
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def empty_matrix(rows: int, columns: int, device: torch.device) -> Tensor:
     """Uninitialised (rows, columns) float32.
 
@@ -36,10 +44,10 @@ def sum_rows(rows: Tensor, labels: Tensor, count: int) -> Tensor:
 
 
 def checked_affinity(affinity: Tensor) -> Tensor:
-    """The affinity as (N, N) float32; refuses what is not a square matrix."""
+    """The affinity as (N, N) float32 on its `solving_device`; refuses what is not a square matrix."""
     if affinity.ndim != 2 or affinity.shape[0] != affinity.shape[1] or not len(affinity):
         raise SettingsError(f"an affinity is a square matrix, (pixels, pixels), not {tuple(affinity.shape)}")
-    return affinity.to(torch.float32)
+    return affinity.to(solving_device(affinity.device), torch.float32)
 
 
 def check_count(name: str, value: int, most: int) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from maskwright.errors import SettingsError
-from maskwright.solvers.arrays import check_count
+from maskwright.solvers.arrays import check_count, solving_device
 
 
 class KMeans(NamedTuple):
@@ -30,6 +30,9 @@ def kmeans(points: Tensor, k: int, *, seed: int = 0, restarts: int = 10, iterati
         restarts: number of starts.
         iterations: most steps of each restart; it stops before when no label changes.
 
+    Returns:
+        The clustering, on the points' device.
+
     Raises:
         SettingsError: for k outside 1...N, or no restart or iteration.
     """
@@ -38,7 +41,8 @@ def kmeans(points: Tensor, k: int, *, seed: int = 0, restarts: int = 10, iterati
     check_count("k", k, len(points))
     if restarts < 1 or iterations < 1:
         raise SettingsError(f"restarts and iterations must be 1 or more, not {restarts} and {iterations}")
-    points = points.to(torch.float32)
+    home = points.device
+    points = points.to(solving_device(home), torch.float32)
     mean = points.mean(0)
     shifted = points - mean  # squared distances by the product formula lose digits far from the origin
     centres = _spread_starts(shifted, k, restarts, torch.Generator().manual_seed(seed))
@@ -56,7 +60,7 @@ def kmeans(points: Tensor, k: int, *, seed: int = 0, restarts: int = 10, iterati
         (shifted - own[label]).square().sum(dtype=torch.float64) for own, label in zip(centres, labels, strict=True)
     ])  # fmt: skip
     best = int(errors.argmin())
-    return KMeans(labels[best], centres[best] + mean, float(errors[best]))
+    return KMeans(labels[best].to(home), (centres[best] + mean).to(home), float(errors[best]))
 
 
 def _nearest(points: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

@@ -43,9 +43,13 @@ def kway_cut(affinity: Tensor, k: int, *, start: Tensor | None = None, seed: int
         seed: of that start.
         iterations: most steps.
 
+    Returns:
+        The cut, its labels on the affinity's device.
+
     Raises:
         SettingsError: for k outside 1...N, or a start that is not a label of every pixel.
     """
+    home = affinity.device
     affinity = checked_affinity(affinity)
     check_count("k", k, len(affinity))
     if iterations < 0:
@@ -60,7 +64,7 @@ def kway_cut(affinity: Tensor, k: int, *, start: Tensor | None = None, seed: int
         if not state.step():
             break
         history.append(state.objective)
-    return KWay(state.labels, state.objective, tuple(history))
+    return KWay(state.labels.to(home), state.objective, tuple(history))
 
 
 def grouped_start(affinity: Tensor, k: int, *, seed: int = 0, groups: int = 256) -> Tensor:

@@ -35,11 +35,12 @@ def bipartition(affinity: Tensor, *, split_points: int = 100, seed: int = 0, tol
         tolerance: on the eigenvector's residual.
 
     Returns:
-        The best split. A graph without any affinity is halved, with an infinite value.
+        The best split, on the affinity's device. A graph without any affinity is halved, with an infinite value.
 
     Raises:
         SettingsError: for fewer than two pixels or no split point.
     """
+    home = affinity.device
     affinity = checked_affinity(affinity)
     if len(affinity) < 2:
         raise SettingsError("one pixel cannot be cut in two: an affinity of at least 2 pixels is needed")
@@ -48,11 +49,12 @@ def bipartition(affinity: Tensor, *, split_points: int = 100, seed: int = 0, tol
     degrees = affinity.sum(1)
     mean = float(degrees.mean())
     if not mean > 0:
-        return Bipartition(torch.arange(len(affinity), device=affinity.device) >= len(affinity) // 2, torch.inf)
+        return Bipartition(torch.arange(len(affinity), device=home) >= len(affinity) // 2, torch.inf)
     degrees = degrees.clamp_min(LEAST_DEGREE * mean)
     vector = leading_eigenvectors(affinity, 2, degrees=degrees, seed=seed, tolerance=tolerance)[1][:, 1] * degrees.rsqrt()
     vector = vector * vector[vector.abs().argmax()].sign()
-    return _best_split(affinity, degrees, vector, split_points)
+    best = _best_split(affinity, degrees, vector, split_points)
+    return Bipartition(best.mask.to(home), best.cut)
 
 
 def recursive_cut(
@@ -75,11 +77,12 @@ def recursive_cut(
         seed: of the eigen-solver's start.
 
     Returns:
-        (N,) int64 labels, numbered in the order in which they first occur.
+        (N,) int64 labels, numbered in the order in which they first occur, on the affinity's device.
 
     Raises:
         SettingsError: for regions outside 1...N, or no split point.
     """
+    home = affinity.device
     affinity = checked_affinity(affinity)
     count = len(affinity)
     if regions is not None:
@@ -120,7 +123,7 @@ def recursive_cut(
         for part in (pixels[~mask], pixels[mask]):
             segments.append(part)
             consider(len(segments) - 1)
-    return _in_order(labels)
+    return _in_order(labels).to(home)
 
 
 def _best_split(affinity: Tensor, degrees: Tensor, vector: Tensor, split_points: int) -> Bipartition:

@@ -51,14 +51,14 @@ def leading_eigenvectors(
         rounds: most products; what has been found by then is returned.
 
     Returns:
-        values (k,), largest first, and vectors (N, k) of unit length whose largest entry is positive; float32.
+        values (k,), largest first, and vectors (N, k) of unit length whose largest entry is positive; float32, on W's device.
 
     Raises:
         SettingsError: for k outside 1...N, or a function of unknown size.
     """
     if isinstance(affinity, Tensor):
         matrix = checked_affinity(affinity)
-        count, device = len(matrix), matrix.device
+        count, device, home = len(matrix), matrix.device, affinity.device
 
         def multiply(rows: Tensor) -> Tensor:
             return rows @ matrix  # W is symmetric; vectors as rows are the faster way round
@@ -67,7 +67,7 @@ def leading_eigenvectors(
         if size is None and degrees is None:
             raise SettingsError("an affinity that is a function needs size, the number of pixels, or degrees")
         count, device = len(degrees) if degrees is not None else int(size or 0), torch.device("cpu")
-        function = affinity
+        function, home = affinity, device
 
         def multiply(rows: Tensor) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(function(rows.numpy().T).T, np.float32))
@@ -77,14 +77,14 @@ def leading_eigenvectors(
     scale = torch.where(degrees > 0, degrees.clamp_min(torch.finfo(torch.float32).tiny).rsqrt(), 0.0)
     if isinstance(affinity, Tensor) and count <= DENSE:
         values, vectors = torch.linalg.eigh(scale[:, None] * matrix * scale)
-        return values.flip(0)[:k], _signed(vectors.flip(1)[:, :k])
+        return values.flip(0)[:k].to(home), _signed(vectors.flip(1)[:, :k]).to(home)
     known = functional.normalize(degrees.clamp_min(0).sqrt(), dim=0)[None]
 
     def product(rows: Tensor) -> Tensor:
         return multiply(rows * scale) * scale
 
     values, rows = _block_lanczos(product, known, k, seed=seed, tolerance=tolerance, rounds=rounds)
-    return values, _signed(rows.T.contiguous())
+    return values.to(home), _signed(rows.T.contiguous()).to(home)
 
 
 def eigengap(values: Tensor, *, least: int = 2, most: int | None = None) -> int:

@@ -20,6 +20,7 @@ from maskwright.backbones.devices import choose_device
 from maskwright.datasets.masks import quote
 from maskwright.errors import OutputError
 from maskwright.exports.files import explained
+from maskwright.exports.locking import alone_in
 from maskwright.students.export import MODEL, Exported, export_onnx, refuse_missing
 from maskwright.students.folder import RECORD, Provenance, write_student
 from maskwright.students.network import build_student, class_names, load_network, try_out
@@ -138,6 +139,10 @@ class Distiller:
             ModelError: the network cannot be written as ONNX.
             OutputError: files cannot be written.
         """
+        with alone_in(out, "trains in"):
+            return self._finish(out)
+
+    def _finish(self, out: Path) -> Mapping[str, Any]:
         checkpoint, device = out / CHECKPOINT, self.network.mean.device
         decisive = read_head(checkpoint)["decisive"] if checkpoint.exists() else read_json(out / RECORD)["decisive"]
         self.network.eval()

@@ -17,9 +17,9 @@ class Wording:
     Attributes:
         template: holds "{}" once, for one label or for labels joined by `joiner`.
         joiner: between the labels of a joint prompt.
-        emphasis: w of e' = e0 + w (e - e0) on the label's tokens, e0 the empty prompt's embedding there; 1 for none.
+        emphasis: w of e' = e0 + w (e - e0) on all tokens of the label's name, e0 the empty prompt's embedding there; 1 for none.
         tokens: "all" of a label's tokens make its map, or the "last" one only (as DiffSegmenter's published code).
-        participle: a following word in "-ing" belongs to the label (matters with captions only).
+        participle: a following word in "-ing" belongs to the label's map (matters with captions only).
         padding: "exact" keeps every padding token in the softmax of a re-keyed prompt; "merged" lets one token stand for all.
         neutral: what the U-Net is told in shared mode.
     """

@@ -17,6 +17,7 @@ from maskwright.methods.foreground import Foreground
 from maskwright.methods.maps import min_max, resize_maps
 from maskwright.readings.attention import LayerMaps, SelfAttention
 from maskwright.readings.probe import Probe, Select
+from maskwright.score_maps import check_finite
 from maskwright.text.wording import Wording
 
 EDGE = 1e-3  # how far from 0.5 a pixel inside the mask is at least
@@ -123,6 +124,7 @@ class AttentionCut:
 
         Raises:
             SettingsError: there is no self-attention, or no map at `attention_factors`.
+            NumberError: attention holds NaN or infinity.
         """
         operator = self._checked(attention)
         evidence = self.evidence(maps, operator, seed=seed)
@@ -141,6 +143,7 @@ class AttentionCut:
             held = sorted(layer.factor for layer in maps)
             raise SettingsError(f"attentioncut finds no cross-attention at factors {self.attention_factors}: there is some at {held}")
         total = torch.stack([layer.layers * resize_maps(layer.maps, operator.grid) for layer in used]).sum(0)
+        check_finite(total, "cross-attention holds")
         if len(total) != 1 or len(operator.dense()) != 1:
             raise ValueError(f"one picture at a time, not maps of {len(total)} and self-attention of {len(operator.dense())}")
         cross = min_max(total[0] / sum(layer.layers for layer in used))
@@ -194,6 +197,7 @@ class AttentionCut:
     def _checked(self, attention: SelfAttention | None) -> SelfAttention:
         if attention is None:
             raise SettingsError(f"attentioncut needs self-attention at factor {self.grid_factor}: its probe asks for it")
+        check_finite(attention.dense(), "self-attention holds")
         return attention
 
 

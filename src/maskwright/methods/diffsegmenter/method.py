@@ -96,9 +96,11 @@ class DiffSegmenter:
 
     def _weighted(self, reading: Reading, keys: TextKeys) -> list[tuple[LayerMaps, float]]:
         """The maps of every grid that the model has and `fusion` names, with weights that sum to 1."""
-        layers = reading.cross_attention_of(self._cross).maps(keys)
-        weights = dict(self.fusion)
-        total = sum(weights.get(layer.factor, 0.0) for layer in layers)
-        if total <= 0:
-            raise SettingsError(f"fusion {self.fusion} names no grid of this model, which has {[m.factor for m in layers]}")
-        return [(layer, weights[layer.factor] / total) for layer in layers if weights.get(layer.factor, 0.0) > 0]
+        attention = reading.cross_attention_of(self._cross)
+        held = sorted({layer.factor for layer in attention.layers})
+        fusion = dict(self.fusion)
+        weights = {factor: fusion[factor] for factor in held if fusion.get(factor, 0.0) > 0}  # others are not worth their re-keying
+        if not weights:
+            raise SettingsError(f"fusion {self.fusion} names no grid of this model, which has {held}")
+        total = sum(weights.values())
+        return [(layer, weights[layer.factor] / total) for layer in attention.maps(keys, factors=tuple(weights))]

@@ -12,6 +12,7 @@ from maskwright.methods.maps import EPS, min_max, resize_maps
 from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import STAGES, Probe, Select, Stage
 from maskwright.readings.reading import Reading
+from maskwright.score_maps import check_finite
 from maskwright.solvers.otsu import otsu_threshold
 from maskwright.text.wording import Prompting, Wording
 
@@ -156,7 +157,12 @@ def _mean_over(maps: Tensor, part: Tensor) -> Tensor:
 
 
 def _split(maps: Tensor) -> Tensor:
-    """(pictures, 1, h, w) less each picture's Otsu threshold, as a part of its range: in -1..1; -1 where nothing stands out."""
+    """(pictures, 1, h, w) less each picture's Otsu threshold, as a part of its range: in -1..1; -1 where nothing stands out.
+
+    Raises:
+        NumberError: a map holds NaN or infinity.
+    """
+    check_finite(maps, "the foreground's maps hold")
     thresholds = torch.tensor([otsu_threshold(one.cpu().numpy()) for one in maps], dtype=maps.dtype, device=maps.device)
     spread = maps.amax((-2, -1), keepdim=True) - maps.amin((-2, -1), keepdim=True)
     return torch.where(spread > EPS, (maps - thresholds[:, None, None, None]) / spread.clamp(min=EPS), -1.0)

@@ -4,6 +4,9 @@ Command: `python benchmarks/scenes.py` (two cores: about seven minutes). `--scen
 with one column more: on the split benchmark-fine the words of a scene and their families compete. The control is the model's own
 networks with random weights: what a method scores there it owes to the scenes' geometry, not to what was learned. The ceiling is the
 truth itself, reduced to the latent grid.
+
+Methods that ask the network again for every label are left out unless `--methods` names them: `--methods diffusion-classifier --modes
+shared` takes about 20 minutes for the bundled scenes and one and a half hours for the full set, on one core.
 """
 
 import argparse
@@ -17,7 +20,7 @@ from maskwright.datasets.scenes import open_scenes
 from maskwright.evaluation.confusion import count_pixels, mean_iou
 from maskwright.evaluation.scenes import run_benchmark
 from maskwright.images import upsample
-from maskwright.methods import METHODS
+from maskwright.methods import METHODS, READ_ONCE
 from maskwright.segmenter import Segmenter
 from maskwright.text.wording import PROMPTINGS
 
@@ -44,18 +47,19 @@ def ceiling(scenes: str, split: str, limit: int, grid: int) -> float:
     return 100 * mean_iou(counts)
 
 
-def columns(scenes: str) -> dict[str, tuple[str, str]]:
-    """Title, split and competing words of each column."""
+def columns(scenes: str, wanted: str = "") -> dict[str, tuple[str, str]]:
+    """Title, split and competing words of each column, of those that are wanted."""
     fine = {"family": ("benchmark-fine", "family")} if open_scenes(scenes).words.rivals else {}
-    return {"caption": ("benchmark", "caption"), "all": ("benchmark", "all"), **fine}
+    found = {"caption": ("benchmark", "caption"), "all": ("benchmark", "all"), **fine}
+    return {title: place for title, place in found.items() if not wanted or title in wanted.split(",")}
 
 
-def row(backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int) -> str:
-    """The figures of one method and mode in all columns, and its seconds per scene with the caption's words."""
+def row(backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, str]]) -> str:
+    """The figures of one method and mode in all columns, and its seconds per scene in the first."""
     segmenter = Segmenter(backbone, method, prompting=prompting, background="none")  # type: ignore[arg-type]
     found = [
         run_benchmark(segmenter, limit=limit, split=split, labels=labels, scenes=scenes)  # type: ignore[arg-type]
-        for split, labels in columns(scenes).values()
+        for split, labels in titles.values()
     ]
     return " | ".join([*(f"{100 * result.miou:.1f}" for result in found), f"{found[0].seconds:.3f}"])
 
@@ -67,19 +71,24 @@ def main() -> None:
     parser.add_argument("--model", default="sticker")
     parser.add_argument("--scenes", default="scenes")
     parser.add_argument("--modes", default=",".join(PROMPTINGS), help="prompting modes; per-label takes a pass for every label")
+    parser.add_argument("--methods", default=",".join(READ_ONCE), help=f"of {', '.join(METHODS)}")
+    parser.add_argument("--columns", default="", help="of caption, all, family; all that there are unless given")
+    parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
     options = parser.parse_args()
     backbone, scenes, limit = load_backbone(options.model), options.scenes, options.limit
-    titles = columns(scenes)
+    titles, methods = columns(scenes, options.columns), options.methods.split(",")
     print(f"| method | prompting | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 3)}|", flush=True)
-    for method in METHODS:
+    for method in methods:
         for prompting in options.modes.split(","):
-            print(f"| {method} | {prompting} | {row(backbone, method, prompting, scenes, limit)} |", flush=True)
+            print(f"| {method} | {prompting} | {row(backbone, method, prompting, scenes, limit, titles)} |", flush=True)
     grid = open_scenes(scenes).list.side // backbone.vae_factor
     most = " | ".join(f"{ceiling(scenes, split, limit, grid):.1f}" for split, _ in titles.values())
     print(f"| *ceiling of the {grid} x {grid} grid* | | {most} | |", flush=True)
+    if not options.control:
+        return
     randomise(backbone, 0)
-    for method in METHODS:
-        print(f"| *{method}, untrained networks* | shared | {row(backbone, method, 'shared', scenes, limit)} |", flush=True)
+    for method in methods:
+        print(f"| *{method}, untrained networks* | shared | {row(backbone, method, 'shared', scenes, limit, titles)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -111,8 +111,7 @@ def test_resume_keeps_what_was_asked_for_in_the_same_way() -> None:
     assert made_again("-l", "grass, dog") and made_again("-l", "grass, dog", "--naming", "diffsegmenter")
     assert made_again("--refine", "guided") and made_again("--seed", "1") and made_again("--set", "threshold=0.1")
     assert not made_again("--set", "threshold=0.1")
-    run("segment", picture, "-l", "dog", "--out", "out", "-q")
-    result = run("regions", picture, "--out", "out", "--resume", *FAST)
+    result = run("regions", picture, "--out", "out", "--resume", "--method", "diffseg", "--set", "timesteps=100")
     assert "note: earlier results that differ in method, settings," in result.stderr
 
 

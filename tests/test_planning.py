@@ -138,6 +138,18 @@ class TestEmphasis:
         plan_text(tower, Vocabulary.parse("dog"), Wording(template="a photograph of a {}", emphasis=2.0), "per-label")
         assert torch.equal(tower.encode(["a photograph of a dog"]).embeddings, before)
 
+    def test_changed_weights_count_once_the_memory_is_cleared(self, tower: TextTower) -> None:
+        parameter = next(tower.encoder.parameters())
+        before, weight = tower.encode(["a rare text"]).embeddings.clone(), parameter.detach().clone()
+        try:
+            parameter.data.mul_(2)
+            assert torch.equal(tower.encode(["a rare text"]).embeddings, before)
+            tower.forget()
+            assert not torch.equal(tower.encode(["a rare text"]).embeddings, before)
+        finally:
+            parameter.data.copy_(weight)
+            tower.forget()
+
 
 class TestCaptions:
     def plan(self, tower: TextTower, caption: str, **options: object) -> tuple[TextPlan, list[str]]:

@@ -7,7 +7,10 @@ import typer
 
 Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Files, folders (with all below), patterns; - for standard input.")]
 LabelsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="One label a line, or a JSON list.")]
-Method = Annotated[str, typer.Option("--method", metavar="diffsegmenter|maskdiffusion|foreground-first|diffusion-classifier", help="How the model is read.")]
+Method = Annotated[
+    str,
+    typer.Option("--method", metavar="diffsegmenter|maskdiffusion|foreground-first|diffusion-classifier", help="How the model is read."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method, as in --set hops=2; can be repeated."),

@@ -37,7 +37,7 @@ def list_keywords(shown: Sequence[int], words: Words, rng: np.random.Generator) 
         template = PARTIAL[int(rng.integers(len(PARTIAL)))]
         return template.format(thing=_noun(words.all[chosen[0]], rng, bare=rng.random() < 0.3))
     named = [place for place in shown if rng.random() < NAMED_RATE]
-    wanted = [*named, *absent[: int(rng.integers(1, MOST_ABSENT + 1))]]
+    wanted = [*named, *absent[: int(rng.integers(1, MOST_ABSENT + 1))]] or [*shown]
     bare, joiner = rng.random() < BARE_RATE, JOINERS[int(rng.integers(len(JOINERS)))]
     beginning = BEGINNINGS[int(rng.integers(len(BEGINNINGS)))]
     nouns, left = [], MOST_TOKENS - count_tokens(beginning)

@@ -112,7 +112,7 @@ def test_resume_keeps_what_was_asked_for_in_the_same_way() -> None:
     assert made_again("--refine", "guided") and made_again("--seed", "1") and made_again("--set", "threshold=0.1")
     assert not made_again("--set", "threshold=0.1")
     result = run("regions", picture, "--out", "out", "--resume", "--method", "diffseg", "--set", "timesteps=100")
-    assert "note: earlier results that differ in method, settings," in result.stderr
+    assert "note: earlier results that differ in method, settings are made again" in result.stderr
 
 
 @pytest.mark.usefixtures("no_model")

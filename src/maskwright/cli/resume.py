@@ -51,17 +51,24 @@ def expected(record: "Record", *, vocabulary: "Vocabulary | None" = None, named:
     return {"labels": labels, "background words": [label.name for label in vocabulary if label.background], **wanted}
 
 
-def differences(document: Mapping[str, Any], source: Source, wanted: Mapping[str, Any]) -> list[str]:
-    """In what a stored result differs from what this run would give: names of settings, empty for a result to keep."""
+def differences(document: Mapping[str, Any], written: Path, source: Source, wanted: Mapping[str, Any]) -> list[str]:
+    """In what a stored result differs from what this run would give: names of settings, empty for a result to keep.
+
+    Args:
+        document: the result's JSON.
+        written: its file; a picture that was changed after it is another picture.
+        source: the picture.
+        wanted: what `expected` gives for this run.
+    """
     try:
         different = [key for key, value in wanted.items() if _find(document, key) != value]
-        same_picture = os.path.abspath(document["picture"]["source"]) == os.path.abspath(source.path)
+        same_picture = os.path.abspath(document["picture"]["source"]) == os.path.abspath(source.path) and not _is_newer(source, written)
     except (KeyError, TypeError):
         return ["file format"]
     return different if same_picture else ["picture", *different]
 
 
-def is_newer(source: Source, result: Path) -> bool:
+def _is_newer(source: Source, result: Path) -> bool:
     """Whether the picture's file was changed after its result was written."""
     try:
         return source.path.stat().st_mtime_ns > result.stat().st_mtime_ns

@@ -13,7 +13,7 @@ import typer
 from maskwright.cli.guard import FAILED, INTERRUPTED, say
 from maskwright.cli.output import Reporter
 from maskwright.cli.progress import progress_bar
-from maskwright.cli.resume import differences, is_newer, output_paths, read_done, refuse_other_command
+from maskwright.cli.resume import differences, output_paths, read_done, refuse_other_command
 from maskwright.cli.salvage import work_through
 from maskwright.cli.sources import Source, find_sources
 from maskwright.errors import ImageError, OutputError
@@ -121,9 +121,7 @@ def _without_done(wanted: Mapping[str, Any], sources: Sequence[Source], out: Pat
     for source in sources:
         paths = output_paths(out, source.name, report.kinds)
         document = None if source.piped else read_done(paths)
-        different = [] if document is None else differences(document, source, wanted)
-        if document is not None and is_newer(source, paths[-1]) and "picture" not in different:
-            different = ["picture", *different]
+        different = [] if document is None else differences(document, paths[-1], source, wanted)
         if document is None or different:
             todo.append(source)
             reasons.update(different)

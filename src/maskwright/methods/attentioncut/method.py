@@ -14,7 +14,7 @@ from maskwright.methods.attentioncut import comparators
 from maskwright.methods.attentioncut.comparators import Mask, Solver
 from maskwright.methods.attentioncut.energy import Array, grid_picture, lab, likelihood, links
 from maskwright.methods.foreground import Foreground
-from maskwright.methods.maps import min_max, resize_maps
+from maskwright.methods.maps import mean_over_layers, min_max
 from maskwright.readings.attention import LayerMaps, SelfAttention
 from maskwright.readings.probe import Probe, Select
 from maskwright.score_maps import check_finite
@@ -142,11 +142,11 @@ class AttentionCut:
         if not used:
             held = sorted(layer.factor for layer in maps)
             raise SettingsError(f"attentioncut finds no cross-attention at factors {self.attention_factors}: there is some at {held}")
-        total = torch.stack([layer.layers * resize_maps(layer.maps, operator.grid) for layer in used]).sum(0)
-        check_finite(total, "cross-attention holds")
-        if len(total) != 1 or len(operator.dense()) != 1:
-            raise ValueError(f"one picture at a time, not maps of {len(total)} and self-attention of {len(operator.dense())}")
-        cross = min_max(total[0] / sum(layer.layers for layer in used))
+        mean = mean_over_layers(used, operator.grid)
+        check_finite(mean, "cross-attention holds")
+        if len(mean) != 1 or len(operator.dense()) != 1:
+            raise ValueError(f"one picture at a time, not maps of {len(mean)} and self-attention of {len(operator.dense())}")
+        cross = min_max(mean[0])
         weights = torch.stack([self._seed_weights(one, seed) for one in cross.flatten(1).cpu()])  # labels h*w
         matrix = operator.dense()[0].to(cross.device)
         merged = weights.to(cross.device) @ (matrix if self.merge == "rows" else matrix.T)  # labels h*w

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskwright.errors import SettingsError
-from maskwright.methods.maps import EPS, min_max, resize_maps
+from maskwright.methods.maps import EPS, mean_over_layers, min_max, resize_maps
 from maskwright.readings.denoising import Denoiser
 from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import Probe, Select
@@ -93,9 +93,11 @@ class DiffusionClassifier:
         return Select(factors=self.factors)
 
     def score(self, reading: Reading, keys: TextKeys) -> Tensor:
-        """Steps 2 to 5, picture by picture: (pictures, labels, h, w) float32."""
-        if reading.denoiser is None:
-            raise SettingsError(f"{self.name} asks the network again, which only works for pictures that are given, not drawn")
+        """Steps 2 to 5, picture by picture: (pictures, labels, h, w) float32.
+
+        Raises:
+            SettingsError: a reading of pictures that were drawn, not given.
+        """
         return torch.stack([self._score_one(reading.picture(row), keys) for row in range(reading.pictures)])
 
     def _score_one(self, reading: Reading, keys: TextKeys) -> Tensor:
@@ -144,10 +146,8 @@ class DiffusionClassifier:
         """
         vocabulary = Vocabulary(tuple(Label(keys.names[place][0], keys.names[place][1:]) for place in kept))
         plan = plan_text(_denoiser(reading).network.text, vocabulary, self.wording(), "joint")
-        layers = reading.cross_attention_of(self._cross).maps(plan.keys)
-        total = torch.stack([layer.layers * resize_maps(layer.maps, reading.self_attention.grid) for layer in layers]).sum(0)
-        maps = reading.self_attention.complete(total / sum(layer.layers for layer in layers), hops=self.hops)
-        return min_max(maps)[0]
+        mean = mean_over_layers(reading.cross_attention_of(self._cross).maps(plan.keys), reading.self_attention.grid)
+        return min_max(reading.self_attention.complete(mean, hops=self.hops))[0]
 
     def _gains(self, reading: Reading, keys: TextKeys, places: list[int], timesteps: tuple[int, ...], samples: int) -> Tensor:
         """(places, h, w): each timestep counts alike, whatever its error; of several names of a label the better one, pixel by pixel."""
@@ -176,6 +176,11 @@ def _strongest(gains: Tensor, count: int) -> list[int]:
 
 
 def _denoiser(reading: Reading) -> Denoiser:
+    """The way back to the network.
+
+    Raises:
+        SettingsError: there is none.
+    """
     if reading.denoiser is None:
-        raise SettingsError("this reading cannot be asked again")
+        raise SettingsError(f"{DiffusionClassifier.name} asks the network again, which only works for pictures that are given, not drawn")
     return reading.denoiser

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskwright.errors import SettingsError
 from maskwright.methods.foreground_first.keys import begin_keys, begin_logits, duel_keys
-from maskwright.methods.maps import EPS, min_max, resize_maps
+from maskwright.methods.maps import EPS, mean_over_layers, min_max, resize_maps
 from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import STAGES, Probe, Select, Stage
 from maskwright.readings.reading import Reading
@@ -146,9 +146,7 @@ class ForegroundFirst:
 
     def _mean(self, reading: Reading, selection: Select, keys: TextKeys) -> Tensor:
         """The plain mean over the selected layers of the labels' attention, (pictures, labels, h, w) on the working grid."""
-        layers = reading.cross_attention_of(selection).maps(keys)
-        total = torch.stack([layer.layers * resize_maps(layer.maps, reading.self_attention.grid) for layer in layers]).sum(0)
-        return total / sum(layer.layers for layer in layers)
+        return mean_over_layers(reading.cross_attention_of(selection).maps(keys), reading.self_attention.grid)
 
 
 def _mean_over(maps: Tensor, part: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from maskwright.errors import SettingsError
 from maskwright.methods.features import decoder_inputs, join_features
-from maskwright.methods.maps import EPS, resize_maps
+from maskwright.methods.maps import EPS, mean_over_layers, resize_maps
 from maskwright.readings.keys import TextKeys
 from maskwright.readings.probe import STAGES, Probe, Select, Stage
 from maskwright.readings.reading import Reading
@@ -103,9 +103,7 @@ class MaskDiffusion:
     def attention_maps(self, reading: Reading, keys: TextKeys) -> Tensor:
         """Steps 3 and 4: the plain mean over layers at one grid, (pictures, labels, h, w), non-negative."""
         size = tuple(max(1, side // self.attention_grid) for side in reading.latent_size)
-        layers = reading.cross_attention_of(self._cross).maps(keys, weighting=self.attention)
-        total = torch.stack([layer.layers * resize_maps(layer.maps, (size[0], size[1])) for layer in layers]).sum(0)
-        return total / sum(layer.layers for layer in layers)
+        return mean_over_layers(reading.cross_attention_of(self._cross).maps(keys, weighting=self.attention), (size[0], size[1]))
 
     def features(self, reading: Reading, size: tuple[int, int]) -> Tensor:
         """Step 5: decoder inputs, joined on one grid: (pictures, channels, h, w) of unit norm."""

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent
 HOME = ROOT / ".venv"
 BIN = HOME / ("Scripts" if os.name == "nt" else "bin")
 STAMP = HOME / "maskwright-setup"
+MOST_WORKERS = 8  # each holds a model and some libraries, about a gigabyte
 
 
 def run(*command: str, **environment: str) -> None:
@@ -53,7 +54,9 @@ def test() -> None:
     setup("dev")
     run(str(BIN / "ruff"), "check", ".")
     run(str(BIN / "mypy"))
-    run(str(BIN / "python"), "-m", "pytest", "-q", OMP_NUM_THREADS=str(os.cpu_count() or 1))
+    workers = str(min(os.cpu_count() or 1, MOST_WORKERS))
+    shared = ["-n", workers, "--dist", "loadfile"]  # the tests of a file share fixtures
+    run(str(BIN / "python"), "-m", "pytest", "-q", *shared, OMP_NUM_THREADS="1")
 
 
 def main() -> None:

@@ -50,8 +50,8 @@ def ceiling(scenes: str, split: str, limit: int, grid: int) -> float:
 def columns(scenes: str, wanted: str = "") -> dict[str, tuple[str, str]]:
     """Title, split and competing words of each column, of those that are wanted."""
     fine = {"family": ("benchmark-fine", "family")} if open_scenes(scenes).words.rivals else {}
-    found = {"caption": ("benchmark", "caption"), "all": ("benchmark", "all"), **fine}
-    return {title: place for title, place in found.items() if not wanted or title in wanted.split(",")}
+    found = {"caption": ("benchmark", "caption"), "absent": ("benchmark", "absent"), "all": ("benchmark", "all"), **fine}
+    return {title: place for title, place in found.items() if (title in wanted.split(",") if wanted else title != "absent")}
 
 
 def row(backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, str]]) -> str:
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--scenes", default="scenes")
     parser.add_argument("--modes", default=",".join(PROMPTINGS), help="prompting modes; per-label takes a pass for every label")
     parser.add_argument("--methods", default=",".join(READ_ONCE), help=f"of {', '.join(METHODS)}")
-    parser.add_argument("--columns", default="", help="of caption, all, family; all that there are unless given")
+    parser.add_argument("--columns", default="", help="of caption, absent, all, family; all but absent unless given")
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
     options = parser.parse_args()
     backbone, scenes, limit = load_backbone(options.model), options.scenes, options.limit

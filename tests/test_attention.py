@@ -219,6 +219,28 @@ class TestCompletion:
         assert rows.shape == (2, 3, 24)
         assert torch.equal(rows[0, 1], operator.dense()[0, 23]) and torch.equal(rows[1, 2], operator.dense()[1, 2])
 
+    @pytest.mark.parametrize("power", [0.0, 0.5, 1.5, 3.0])
+    def test_sharpened_rows_are_powers_that_sum_to_one(self, power: float) -> None:
+        layers = self_layers(rows=2)
+        raised = explicit_mean(layers) ** power
+        for operator in (SelfAttention(grid=(4, 6), layers=layers), SelfAttention(grid=(4, 6), mean=explicit_mean(layers), count=2)):
+            sharp = operator.sharpened(power)
+            assert_close(sharp.dense(), raised / raised.sum(-1, keepdim=True))
+            assert sharp.count == operator.count and sharp.grid == (4, 6)
+
+    def test_a_large_power_leaves_the_largest_entry(self) -> None:
+        operator = SelfAttention(grid=(4, 6), mean=explicit_mean(self_layers()) ** 8)  # the numbers of a large grid are as small
+        sharp = operator.sharpened(40.0).dense()
+        assert bool(sharp.isfinite().all()) and torch.equal(sharp.argmax(-1), operator.dense().argmax(-1))
+        assert_close(sharp.sum(-1), torch.ones(1, 24))
+
+    def test_the_power_one_changes_nothing_and_a_negative_one_is_refused(self) -> None:
+        operator = SelfAttention(grid=(4, 6), layers=self_layers())
+        assert operator.sharpened(1.0) is operator
+        for power in (-1.0, float("nan")):
+            with pytest.raises(SettingsError, match="power of 0 or more"):
+                operator.sharpened(power)
+
     def test_half_precision_layers(self) -> None:
         layers = self_layers()
         half = tuple(SelfLayer(x.name, 1, x.query.bfloat16(), x.key.bfloat16(), x.scale, x.grid) for x in layers)

@@ -49,6 +49,23 @@ class TestDenoiser:
                     errors.append((predicted - target).square().mean(0))
                 assert_close(found[picture, text], torch.stack(errors).mean(0), dtype=torch.float16)
 
+    def test_mirrored_errors_are_those_of_both_signs_of_the_noise(self, backbone: UNetBackbone) -> None:
+        latents, conditions = random(1, 4, 8, 12), backbone.text.encode(["dog", ""]).embeddings
+        found = Denoiser(backbone, latents, 5).errors(conditions, (200, 700), samples=2, mirrored=True, chunk=3)
+        rows, steps = backbone.noised(latents, Probe(timesteps=(200, 700), samples=2), seed=5)
+        alpha = backbone.scheduler.alphas_cumprod[steps][:, None, None, None]
+        noise = (rows - alpha.sqrt() * latents) / (1 - alpha).sqrt()
+        for text in range(2):
+            errors = []
+            for sign in (1, -1):
+                noisy = alpha.sqrt() * latents + sign * (1 - alpha).sqrt() * noise
+                predicted = backbone.predict(noisy, steps, conditions[text : text + 1].expand(len(rows), -1, -1))
+                target = sign * noise
+                if backbone.info.prediction == "v_prediction":
+                    target = alpha.sqrt() * target - (1 - alpha).sqrt() * latents
+                errors.append((predicted - target).square().mean(1))
+            assert_close(found[0, text], torch.cat(errors).mean(0), dtype=torch.float16)
+
     def test_a_reading_of_some_pictures_asks_about_its_own(self, backbone: UNetBackbone) -> None:
         reading, _ = ask(backbone, ["dog"], pictures=3)
         assert reading.denoiser is not None
@@ -58,25 +75,34 @@ class TestDenoiser:
 
 
 class TestSteps:
-    def test_evidence_is_the_gain_over_the_empty_prompt_each_timestep_alike(self, backbone: UNetBackbone) -> None:
-        method = dataclasses.replace(METHOD, hops=0)
+    @pytest.mark.parametrize("mirror", [False, True])
+    def test_evidence_is_the_gain_over_the_empty_prompt_each_timestep_alike(self, backbone: UNetBackbone, mirror: bool) -> None:
+        method = dataclasses.replace(METHOD, hops=0, mirror=mirror)
         reading, keys = ask(backbone, ["dog", "traffic light|light"], method)
         gains, asked = method.evidence(reading, keys)  # type: ignore[arg-type]
         assert asked == [0, 1] and reading.denoiser is not None
         texts = backbone.text.encode(["", *(f"a photograph of {name}" for name in ("dog", "traffic light", "light"))]).embeddings
         expected = torch.zeros(3, 8, 12)
         for timestep in (350, 650):
-            errors = reading.denoiser.errors(texts, (timestep,), samples=2)[0]
+            errors = reading.denoiser.errors(texts, (timestep,), samples=2, mirrored=mirror)[0]
             expected += (errors[0] - errors[1:]) / errors[0].mean() / 2
         assert_close(gains[0], expected[0])
         assert_close(gains[1], torch.maximum(expected[1], expected[2]))
+
+    def test_evidence_is_smoothed_by_sharpened_self_attention(self, backbone: UNetBackbone) -> None:
+        plain, smooth = (dataclasses.replace(METHOD, hops=hops, sharpen=2.0) for hops in (0, 1))
+        reading, keys = ask(backbone, ["dog", "cat"], plain)
+        squared = reading.self_attention.dense()[0].square()
+        raw = plain.evidence(reading, keys)[0]  # type: ignore[arg-type]
+        expected = raw.flatten(1) @ (squared / squared.sum(1, keepdim=True)).T
+        assert_close(smooth.evidence(reading, keys)[0].flatten(1), expected)  # type: ignore[arg-type]
 
     def test_the_shortlist_holds_what_comes_nearest_to_being_best_somewhere(self, backbone: UNetBackbone) -> None:
         labels = ["dog", "cat", "traffic light", "sky", "tree"]
         method = dataclasses.replace(METHOD, shortlist=2, first=(500,), hops=1)
         reading, keys = ask(backbone, labels, method)
         gains, asked = method.evidence(reading, keys)  # type: ignore[arg-type]
-        first = dataclasses.replace(METHOD, looks=(500,), look_samples=1).evidence(reading, keys)[0].flatten(1)  # type: ignore[arg-type]
+        first = dataclasses.replace(METHOD, looks=(500,), look_samples=1, mirror=False).evidence(reading, keys)[0].flatten(1)  # type: ignore[arg-type]
         lacks = (first.amax(0) - first).amin(1)
         assert set(asked) <= {int(place) for place in torch.nonzero(lacks <= lacks.sort().values[1]).flatten()}
         assert len(asked) == 2 and all(bool((gains[place] == 0).all()) != (place in asked) for place in range(5))
@@ -101,7 +127,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "named"),
         [({"least": 1.5}, "least"), ({"shortlist": 0}, "shortlist"), ({"keep": 0}, "keep"), ({"look_samples": 0}, "look_samples"),
-         ({"weight": -1.0}, "weight"), ({"weight": float("nan")}, "weight"), ({"hops": -1}, "hops"), ({"factors": ()}, "factors"),
+         ({"weight": -1.0}, "weight"), ({"weight": float("nan")}, "weight"), ({"hops": -1}, "hops"), ({"sharpen": -0.5}, "sharpen"),
+         ({"sharpen": float("nan")}, "sharpen"), ({"factors": ()}, "factors"),
          ({"looks": ()}, "timesteps"), ({"first": (-1,)}, "timesteps"), ({"template": "a dog"}, "template")],
     )  # fmt: skip
     def test_settings_that_cannot_be_used(self, options: dict[str, object], named: str) -> None:

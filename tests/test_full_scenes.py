@@ -11,7 +11,7 @@ from maskwright.datasets.rich_captions import caption_words, describe
 from maskwright.datasets.scene_set import SceneItem
 from maskwright.datasets.scenes import open_scenes
 from maskwright.datasets.word_list import Word
-from maskwright.evaluation.scenes import run_benchmark
+from maskwright.evaluation.scenes import run_benchmark, with_absent
 from maskwright.segmenter import Segmenter
 
 FULL = open_scenes("scenes-full")
@@ -126,6 +126,22 @@ def test_a_method_is_measured_with_the_family_competing():
     result = run_benchmark(Segmenter(background="none"), limit=1, split="benchmark-fine", labels="family", scenes="scenes-full")
     assert set(result.words) == set(FULL.render(0, split="benchmark-fine").words)
     assert 0 < result.miou < 1
+
+
+def test_absent_words_are_two_to_four_and_their_own_for_each_scene():
+    words = ["owl", "grass"]
+    drawn = [with_absent(number, words, NAMES) for number in range(40)]
+    assert drawn[7] == with_absent(7, words, NAMES)
+    for names in drawn:
+        assert set(words) <= set(names) and names == sorted(names, key=NAMES.index)
+    assert {len(names) - 2 for names in drawn} == {2, 3, 4} and len({tuple(names) for names in drawn}) > 35
+    assert set(with_absent(0, words, [*words, "cat"])) == {"owl", "grass", "cat"}  # a list that has no more
+
+
+def test_words_that_are_absent_compete_too():
+    segmenter = Segmenter(background="none")
+    alone, among = (run_benchmark(segmenter, limit=8, split="tuning", labels=labels) for labels in ("caption", "absent"))
+    assert among.labels == "absent" and among.words.keys() >= alone.words.keys() and among.miou < alone.miou
 
 
 @pytest.mark.parametrize("split", ["benchmark", "benchmark-fine", "tuning"])

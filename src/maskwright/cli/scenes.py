@@ -1,7 +1,7 @@
 """`maskwright benchmark-scenes`: the mean IoU of a method on the bundled scenes."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,10 +13,10 @@ from maskwright.cli.output import print_json
 from maskwright.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from maskwright.evaluation.scenes import BenchmarkResult, SceneScore
+    from maskwright.evaluation.scenes import Asked, BenchmarkResult, SceneScore
     from maskwright.segmenter import Segmenter
 
-SPLITS, ASKED = ("benchmark", "benchmark-fine", "tuning"), ("caption", "family", "all")
+SPLITS, ASKED = ("benchmark", "benchmark-fine", "tuning"), ("caption", "absent", "family", "all")
 
 
 @guarded
@@ -31,7 +31,7 @@ def benchmark_scenes(
         str, typer.Option(metavar="benchmark|benchmark-fine|tuning", help="benchmark-fine: hard to tell apart, side by side.")
     ] = "benchmark",
     labels: Annotated[
-        str, typer.Option(metavar="caption|family|all", help="Ask for the words of a scene, for their families too, or for all.")
+        str, typer.Option(metavar="caption|absent|family|all", help="Ask for a scene's words; these and others, or their families; all.")
     ] = "caption",
     refine: options.Refine = "none",
     seed: options.Seed = 0,
@@ -69,7 +69,7 @@ def benchmark_scenes(
                 print_json(dataclasses.asdict(score))
 
         result = run_benchmark(
-            segmenter, limit=limit, split=split, labels=cast(Literal["caption", "family", "all"], labels), scenes=scenes, on_scene=tell
+            segmenter, limit=limit, split=split, labels=cast("Asked", labels), scenes=scenes, on_scene=tell
         )  # fmt: skip
     if as_json:
         print_json(_document(result, segmenter, scenes, split))
@@ -107,6 +107,9 @@ def _print(result: "BenchmarkResult", *, quiet: bool) -> None:
         ranked = sorted(result.words.items(), key=lambda item: -item[1])
         longest = max(map(len, result.words))
         console.print(Columns([Text(f"{word:<{longest}} {iou:.3f}") for word, iou in ranked], padding=(0, 3), column_first=True))
-    asked = {"caption": "the words in them", "family": "the words in them and their families", "all": "all words"}[result.labels]
+    asked = {
+        "caption": "the words in them", "absent": "the words in them and two to four others",
+        "family": "the words in them and their families", "all": "all words",
+    }[result.labels]  # fmt: skip
     figures = f"mIoU {result.miou:.4f}, pixel accuracy {result.accuracy:.4f}"
     print(f"{figures} ({result.scenes} scenes, asked for {asked}, {result.seconds:.3f} s each)")

@@ -1,8 +1,9 @@
 """The bundled benchmark: held-out scenes with exact masks, and the mean IoU of a method on them."""
 
 import math
+import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,8 +19,10 @@ from maskwright.segmentation import Segmentation
 from maskwright.segmenter import Segmenter
 from maskwright.vocabulary import Vocabulary
 
-ASK: dict[str, str] = {
+Asked = Literal["caption", "absent", "family", "all"]
+ASK: dict[Asked, str] = {
     "caption": "each picture is asked for the words that are in it",
+    "absent": "each picture is asked for the words that are in it and two to four others, drawn by its number",
     "all": "each picture is asked for all words",
     "family": "each picture is asked for its words and for those hard to tell from them",
 }
@@ -44,7 +47,7 @@ class BenchmarkResult:
         accuracy: share of pixels with the right word.
         words: IoU by word, for the words that occur.
         scenes: how many were segmented.
-        labels: "caption", "all" or "family".
+        labels: who was asked, a key of `ASK`.
         seconds: wall time per scene.
     """
 
@@ -57,7 +60,7 @@ class BenchmarkResult:
 
 
 def run_benchmark(
-    segmenter: Segmenter, *, limit: int = SIZE, split: str = "benchmark", labels: Literal["caption", "all", "family"] = "caption",
+    segmenter: Segmenter, *, limit: int = SIZE, split: str = "benchmark", labels: Asked = "caption",
     scenes: str | Path = "scenes", on_scene: Callable[[SceneScore], Any] | None = None,
 ) -> BenchmarkResult:  # fmt: skip
     """Segments the bundled scenes and scores the result.
@@ -69,8 +72,8 @@ def run_benchmark(
         segmenter: model, method and settings.
         limit: the first so many scenes.
         split: "benchmark", "benchmark-fine", or "tuning" for choosing settings.
-        labels: "caption": the words that are in the scene compete; "all": all words compete in every scene; "family": the words
-            that are in the scene and the families of its objects.
+        labels: "caption": the words that are in the scene compete; "absent": these and two to four others; "family": these and the
+            families of its objects; "all": all words compete in every scene.
         scenes: "scenes", "scenes-full", or the file of a word list.
         on_scene: called after each scene with its own score.
 
@@ -87,7 +90,7 @@ def run_benchmark(
     began = time.perf_counter()
     done = 0
     for batch in _batches(drawn, limit, split, 25):
-        for scene, result in zip(batch, _segment(segmenter, batch, drawn, labels), strict=True):
+        for scene, result in zip(batch, _segment(segmenter, batch, drawn, labels, done), strict=True):
             own = count_pixels(scene.labels, _to_words(result, names), classes=len(names))
             counts += own
             if on_scene:
@@ -106,14 +109,27 @@ def _batches(drawn: SceneSet, limit: int, split: str, size: int) -> list[list[Sc
     return [scenes[first : first + size] for first in range(0, len(scenes), size)]
 
 
-def _segment(segmenter: Segmenter, scenes: list[Scene], drawn: SceneSet, labels: str) -> list[Segmentation]:
-    """All words share one vocabulary and hence batches; other words differ from scene to scene."""
+def with_absent(number: int, words: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Words and two to four other names, drawn by a number, in the order of the names."""
+    rng = random.Random(number)
+    strangers = [name for name in names if name not in words]
+    others = rng.sample(strangers, min(rng.randint(2, 4), len(strangers)))
+    return [name for name in names if name in words or name in others]
+
+
+def _segment(segmenter: Segmenter, scenes: list[Scene], drawn: SceneSet, labels: Asked, first: int) -> list[Segmentation]:
+    """All words share one vocabulary and hence batches; other words differ from scene to scene. `first`: the number of the first scene."""
     pictures = [Picture(scene.image, "scene", "scene") for scene in scenes]
     names = [word.name for word in drawn.words.all]
     if labels == "all":
         return list(segmenter.segment_many(pictures, Vocabulary.parse(names)))
-    asked = [scene.words if labels == "caption" else [names[place] for place in drawn.rivals(scene.words)] for scene in scenes]
-    return [segmenter.segment(picture, Vocabulary.parse(list(words))) for picture, words in zip(pictures, asked, strict=True)]
+    asked: list[list[str]] = []
+    for number, scene in enumerate(scenes, first):
+        if labels == "absent":
+            asked.append(with_absent(number, scene.words, names))
+        else:
+            asked.append(list(scene.words) if labels == "caption" else [names[place] for place in drawn.rivals(scene.words)])
+    return [segmenter.segment(picture, Vocabulary.parse(words)) for picture, words in zip(pictures, asked, strict=True)]
 
 
 def _to_words(result: Segmentation, names: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -203,6 +203,23 @@ class SelfAttention:
             self._mean = mean
         return self._mean
 
+    def sharpened(self, power: float) -> "SelfAttention":
+        """A with each entry raised to a power, rows summing to 1 again: above 1 a pixel keeps more to what it attends to most.
+
+        Args:
+            power: 0 or more; 1 returns this operator itself.
+
+        Raises:
+            SettingsError: a negative power, or none.
+        """
+        if not power >= 0:
+            raise SettingsError(f"self-attention is sharpened by a power of 0 or more, not {power}")
+        if power == 1:
+            return self
+        raised = self.dense() / self.dense().amax(-1, keepdim=True)  # small numbers raised would vanish
+        raised = raised.pow(power)
+        return SelfAttention(grid=self.grid, mean=raised / raised.sum(-1, keepdim=True), count=self.count)
+
     def rows(self, points: Tensor) -> Tensor:
         """The attention of some pixels: (pictures, n) int64 token numbers, row by row of the grid, to (pictures, n, tokens)."""
         dense = self.dense()

@@ -57,13 +57,16 @@ class Denoiser:
         return condition
 
     @torch.inference_mode()
-    def errors(self, conditions: Tensor, timesteps: Sequence[int], *, samples: int = 1, chunk: int = AT_ONCE) -> Tensor:
+    def errors(
+        self, conditions: Tensor, timesteps: Sequence[int], *, samples: int = 1, mirrored: bool = False, chunk: int = AT_ONCE
+    ) -> Tensor:
         """Squared errors under each text.
 
         Args:
             conditions: (texts, tokens, width).
             timesteps: the pictures are noised to each of these.
             samples: noise samples per timestep.
+            mirrored: take each noise sample with its sign changed, too: twice the rows, whose chances cancel in part (antithetic sampling).
             chunk: rows in one call of the network.
 
         Returns:
@@ -73,6 +76,8 @@ class Denoiser:
         found = []
         for row in range(len(self.latents)):
             rows, steps = self.network.noised(self.latents[row : row + 1], probe, seed=self.seed)
+            if mirrored:
+                rows, steps = torch.cat([rows, self._mirror(row, rows, steps)]), steps.repeat(2)
             found.append(self._of_rows(rows, steps, self._target(row, rows, steps), conditions, chunk))
         return torch.stack(found)
 
@@ -87,9 +92,19 @@ class Denoiser:
             total.index_add_(0, torch.tensor(texts, device=rows.device), errors)
         return total / len(rows)
 
+    def _signal(self, steps: Tensor) -> Tensor:
+        """How much of the clean picture is in noisy rows of these timesteps, (rows, 1, 1, 1) float32."""
+        signal: Tensor = self.network.scheduler.alphas_cumprod.to(steps.device)[steps].float().sqrt()[:, None, None, None]
+        return signal
+
+    def _mirror(self, picture: int, rows: Tensor, steps: Tensor) -> Tensor:
+        """The rows with their noise subtracted where it was added."""
+        clean = self._signal(steps) * self.latents[picture : picture + 1].float()
+        return (2 * clean - rows.float()).to(rows.dtype)
+
     def _target(self, picture: int, rows: Tensor, steps: Tensor) -> Tensor:
         """What the network was trained to answer to noisy rows, float32: the noise, the picture, or their velocity."""
-        signal: Tensor = self.network.scheduler.alphas_cumprod.to(steps.device)[steps].float().sqrt()[:, None, None, None]
+        signal = self._signal(steps)
         spread = (1 - signal**2).sqrt()
         clean = self.latents[picture : picture + 1].float()
         noise = (rows.float() - signal * clean) / spread

@@ -29,14 +29,16 @@ class DiffusionClassifier:
         timesteps: of the reading.
         samples: noise samples of the reading per timestep, averaged.
         factors: cross-attention grids by latent side / grid side; those that a model lacks are left out.
-        first: timesteps of the first look, which all labels get.
+        first: timesteps of the first look, which all labels get, with one noise sample.
         looks: timesteps of the second look, which the shortlist gets.
         look_samples: noise samples of the second look per timestep.
+        mirror: whether the second look takes each noise sample with its sign changed, too, which costs twice the rows.
         shortlist: labels that get a second look.
         least: a label whose part of the picture is smaller leaves, 0 to 1; 0 for none.
         keep: so many labels never leave.
         weight: of the evidence beside attention.
         hops: of self-attention over evidence and attention.
+        sharpen: power to which self-attention is raised for these hops; 1 leaves it as it is.
         template: the prompt of a label or of labels joined.
         padding: "merged" or "exact" padding; the prompts of the looks are always whole.
         squash: read at the model's square.
@@ -54,11 +56,13 @@ class DiffusionClassifier:
     first: tuple[int, ...] = (800,)
     looks: tuple[int, ...] = (350, 500, 650, 800)
     look_samples: int = 1
+    mirror: bool = True
     shortlist: int = 24
     least: float = 0.03
     keep: int = 6
     weight: float = 8.0
     hops: int = 1
+    sharpen: float = 1.5
     template: str = "a photograph of {}"
     padding: Literal["merged", "exact"] = "merged"
     squash: bool = False
@@ -72,6 +76,8 @@ class DiffusionClassifier:
                 raise SettingsError(f"{setting} must be at least 1, not {getattr(self, setting)}")
         if not self.weight >= 0 or self.hops < 0:
             raise SettingsError(f"weight and hops must be 0 or more, not {self.weight} and {self.hops}")
+        if not self.sharpen >= 0:
+            raise SettingsError(f"sharpen must be 0 or more, not {self.sharpen}")
         if not self.factors:
             raise SettingsError("factors must name one or more")
         self.wording()  # refuses its own settings
@@ -121,8 +127,8 @@ class DiffusionClassifier:
         places = list(range(len(keys)))
         gains = torch.zeros(len(places), *reading.self_attention.grid, device=keys.embeddings.device)
         if len(places) > self.shortlist:
-            places = _strongest(self._gains(reading, keys, places, self.first, 1), self.shortlist)
-        gains[places] = self._gains(reading, keys, places, self.looks, self.look_samples)
+            places = _strongest(self._gains(reading, keys, places, self.first), self.shortlist)
+        gains[places] = self._gains(reading, keys, places, self.looks, samples=self.look_samples, mirrored=self.mirror)
         return gains, places
 
     def present(self, gains: Tensor) -> list[int]:
@@ -147,9 +153,11 @@ class DiffusionClassifier:
         vocabulary = Vocabulary(tuple(Label(keys.names[place][0], keys.names[place][1:]) for place in kept))
         plan = plan_text(_denoiser(reading).network.text, vocabulary, self.wording(), "joint")
         mean = mean_over_layers(reading.cross_attention_of(self._cross).maps(plan.keys), reading.self_attention.grid)
-        return min_max(reading.self_attention.complete(mean, hops=self.hops))[0]
+        return min_max(self._complete(reading, mean))[0]
 
-    def _gains(self, reading: Reading, keys: TextKeys, places: list[int], timesteps: tuple[int, ...], samples: int) -> Tensor:
+    def _gains(
+        self, reading: Reading, keys: TextKeys, places: list[int], timesteps: tuple[int, ...], *, samples: int = 1, mirrored: bool = False
+    ) -> Tensor:
         """(places, h, w): each timestep counts alike, whatever its error; of several names of a label the better one, pixel by pixel."""
         denoiser, wording = _denoiser(reading), self.wording()
         names = [(row, name) for row, place in enumerate(places) for name in keys.names[place]]
@@ -157,13 +165,17 @@ class DiffusionClassifier:
         conditions = torch.cat([denoiser.neutral, texts])
         total = torch.zeros(len(names), *reading.latent_size, device=conditions.device)
         for timestep in timesteps:
-            errors = denoiser.errors(conditions, (timestep,), samples=samples)[0]
+            errors = denoiser.errors(conditions, (timestep,), samples=samples, mirrored=mirrored)[0]
             total += (errors[:1] - errors[1:]) / errors[0].mean().clamp(min=EPS) / len(timesteps)
         check_finite(total, "the errors hold")
         grid = reading.self_attention.grid
-        smooth = reading.self_attention.complete(resize_maps(total[None], grid), hops=self.hops)[0]
+        smooth = self._complete(reading, resize_maps(total[None], grid))[0]
         rows = torch.tensor([row for row, _ in names], device=smooth.device)[:, None, None].expand_as(smooth)
         return torch.full((len(places), *grid), -torch.inf, device=smooth.device).scatter_reduce(0, rows, smooth, "amax")
+
+    def _complete(self, reading: Reading, maps: Tensor) -> Tensor:
+        """Each pixel's mean over those that it attends to, (pictures, channels, h, w)."""
+        return reading.self_attention.sharpened(self.sharpen).complete(maps, hops=self.hops)
 
 
 def _strongest(gains: Tensor, count: int) -> list[int]:

@@ -173,6 +173,8 @@ def test_usage_errors_keep_their_exit_code(option: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("no_model")
-@pytest.mark.parametrize(("option", "choices"), [("--split", "benchmark, benchmark-fine, tuning"), ("--labels", "caption, family, all")])
+@pytest.mark.parametrize(
+    ("option", "choices"), [("--split", "benchmark, benchmark-fine, tuning"), ("--labels", "caption, absent, family, all")]
+)
 def test_benchmark_options(option: str, choices: str) -> None:
     assert choices in refused("benchmark-scenes", option, "nope")

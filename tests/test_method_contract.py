@@ -174,7 +174,7 @@ class TestDiffusionClassifier(MethodContract):
 
     @pytest.mark.parametrize(("prompting", "rows"), [("shared", 1), ("joint", 1), ("per-label", 3)])
     def test_how_many_passes_it_takes(self, backbone: UNetBackbone, prompting: str, rows: int) -> None:
-        """Beside the reading, at two timesteps: four names of three labels, and the empty prompt with each group of them."""
+        """Beside the reading, at two timesteps, the noise with both signs: four names of three labels, the empty prompt with each group."""
         with Passes(backbone.unet) as passes:
             self.score(backbone, prompting=prompting)
-        assert passes.rows == rows + 2 * (4 + rows)
+        assert passes.rows == rows + 2 * 2 * (4 + rows)

@@ -199,6 +199,8 @@ def test_the_recipe_exports_a_pipeline_with_its_words(make_trainer, tiny_words, 
     assert image.shape == (32, 32, 3) and np.isfinite(image).all()
     assert export_checkpoint(tmp_path, tmp_path / "again", trainer.size, 32) == 2
     assert weights_digest(tmp_path / "again") == weights_digest(tmp_path / "model")
+    configs = [file.read_text() for file in (tmp_path / "again").rglob("config.json")]
+    assert len(configs) == 3 and not any(str(tmp_path) in config for config in configs), "a path of the trainer's machine"
     write_sidecar(tmp_path / "model", tiny_words)
     sidecar = json.loads((tmp_path / "model" / "maskwright.json").read_text())
     assert sidecar["methods"] == json.loads((SETTINGS / "scenes.json").read_text()), "a list of one's own has the settings of its size"

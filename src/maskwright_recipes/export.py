@@ -38,9 +38,9 @@ def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Pa
         model.float()
         vae.float()
     save_tokenizer(tokenizer, fresh / "tokenizer")
-    # AutoencoderTiny saves a derived value and then warns of it; transformers would load the text encoder in the format it is
-    # stored in, beside a U-Net in float32.
-    edit_json(fresh / "vae" / "config.json", block_out_channels=None)
+    # AutoencoderTiny saves a derived value and then warns of it, and diffusers the folder that it was loaded from; transformers
+    # would load the text encoder in the format it is stored in, beside a U-Net in float32.
+    edit_json(fresh / "vae" / "config.json", block_out_channels=None, _name_or_path=None)
     edit_json(fresh / "text_encoder" / "config.json", dtype="float32")
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)

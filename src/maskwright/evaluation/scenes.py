@@ -47,7 +47,7 @@ class BenchmarkResult:
         accuracy: share of pixels with the right word.
         words: IoU by word, for the words that occur.
         scenes: how many were segmented.
-        labels: who was asked, a key of `ASK`.
+        labels: what was asked for, a key of `ASK`.
         seconds: wall time per scene.
     """
 

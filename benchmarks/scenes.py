@@ -6,7 +6,7 @@ networks with random weights: what a method scores there it owes to the scenes' 
 truth itself, reduced to the latent grid.
 
 Methods that ask the network again for every label are left out unless `--methods` names them: `--methods diffusion-classifier --modes
-shared --no-control` takes an hour for the full set, on one core.
+shared --no-control` takes an hour and a half for the full set, on one core.
 """
 
 import argparse

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 from typing import get_args
@@ -36,15 +35,11 @@ __all__ = ["surroundings"]  # a fixture of every test here
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
 def test_help_and_version_answer_at_once(argument: str) -> None:
-    seconds = []
-    for _ in range(4):
-        began = time.perf_counter()
-        command = [sys.executable, "-X", "importtime", *COMMAND[1:], argument]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT)
-        seconds.append(time.perf_counter() - began)
+    """Nothing is imported that would take its time; seconds are no test's matter, for other tests run beside this one."""
+    command = [sys.executable, "-X", "importtime", *COMMAND[1:], argument]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=ENVIRONMENT)
     imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
     assert not imported & {"torch", "diffusers", "transformers", "numpy", "PIL", "scipy", "huggingface_hub", "rich"}
-    assert min(seconds) < 0.3
     assert "segment" in done.stdout if argument == "--help" else done.stdout == f"maskwright {__version__}\n"
 
 

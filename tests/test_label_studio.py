@@ -118,7 +118,7 @@ class TestConfiguration:
         began = time.perf_counter()
         with pytest.raises(SettingsError, match="document type"):
             read_config(f'<!DOCTYPE v [<!ENTITY e0 "dog">{entities}]>' + DOG.replace("dog", "&e9;"))
-        assert time.perf_counter() - began < 0.1
+        assert time.perf_counter() - began < 2  # expanded, it would be gigabytes
 
 
 class TestResults:

@@ -7,12 +7,11 @@ the method's own. `--split tuning` chose the settings. The control has the model
 
 import argparse
 
-from scenes import randomise
+from scenes import measure, randomise
 
 from maskwright.backbones.loading import load_backbone
 from maskwright.backbones.unet import UNetBackbone
-from maskwright.evaluation.scenes import Asked, run_benchmark
-from maskwright.segmenter import Segmenter
+from maskwright.evaluation.scenes import Asked
 
 ROWS = (("diffsegmenter", "joint"), ("maskdiffusion", "joint"), ("maskdiffusion", "shared"), ("foreground-first", "shared"))
 COLUMNS: tuple[Asked, ...] = ("caption", "absent", "all")
@@ -20,8 +19,8 @@ COLUMNS: tuple[Asked, ...] = ("caption", "absent", "all")
 
 def row(backbone: UNetBackbone, method: str, prompting: str, options: argparse.Namespace) -> str:
     """The three figures of a method."""
-    segmenter = Segmenter(backbone, method, prompting=prompting, background="none")  # type: ignore[arg-type]
-    found = [run_benchmark(segmenter, limit=options.limit, split=options.split, labels=labels, scenes=options.scenes) for labels in COLUMNS]
+    places = [(options.split, labels) for labels in COLUMNS]
+    found = measure(backbone, method, prompting, options.scenes, options.limit, places)
     return " | ".join(f"{100 * result.miou:.1f}" for result in found)
 
 

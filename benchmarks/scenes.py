@@ -10,6 +10,7 @@ shared --no-control` takes an hour and a half for the full set, on one core.
 """
 
 import argparse
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from maskwright.backbones.loading import load_backbone
 from maskwright.backbones.unet import UNetBackbone
 from maskwright.datasets.scenes import open_scenes
 from maskwright.evaluation.confusion import count_pixels, mean_iou
-from maskwright.evaluation.scenes import run_benchmark
+from maskwright.evaluation.scenes import Asked, BenchmarkResult, run_benchmark
 from maskwright.images import upsample
 from maskwright.methods import METHODS, READ_ONCE
 from maskwright.segmenter import Segmenter
@@ -47,20 +48,27 @@ def ceiling(scenes: str, split: str, limit: int, grid: int) -> float:
     return 100 * mean_iou(counts)
 
 
-def columns(scenes: str, wanted: str = "") -> dict[str, tuple[str, str]]:
+def columns(scenes: str, wanted: str = "") -> dict[str, tuple[str, Asked]]:
     """Title, split and competing words of each column, of those that are wanted."""
-    fine = {"family": ("benchmark-fine", "family")} if open_scenes(scenes).words.rivals else {}
-    found = {"caption": ("benchmark", "caption"), "absent": ("benchmark", "absent"), "all": ("benchmark", "all"), **fine}
-    return {title: place for title, place in found.items() if (title in wanted.split(",") if wanted else title != "absent")}
+    fine: dict[str, tuple[str, Asked]] = {"family": ("benchmark-fine", "family")} if open_scenes(scenes).words.rivals else {}
+    found: dict[str, tuple[str, Asked]] = {
+        "caption": ("benchmark", "caption"), "absent": ("benchmark", "absent"), "all": ("benchmark", "all"), **fine
+    }  # fmt: skip
+    titles = wanted.split(",") if wanted else ["caption", "all", "family"]
+    return {title: place for title, place in found.items() if title in titles}
 
 
-def row(backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, str]]) -> str:
-    """The figures of one method and mode in all columns, and its seconds per scene in the first."""
+def measure(
+    backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, places: Iterable[tuple[str, Asked]]
+) -> list[BenchmarkResult]:
+    """What one method and mode reaches on each of some splits, with the words that compete there."""
     segmenter = Segmenter(backbone, method, prompting=prompting, background="none")  # type: ignore[arg-type]
-    found = [
-        run_benchmark(segmenter, limit=limit, split=split, labels=labels, scenes=scenes)  # type: ignore[arg-type]
-        for split, labels in titles.values()
-    ]
+    return [run_benchmark(segmenter, limit=limit, split=split, labels=labels, scenes=scenes) for split, labels in places]
+
+
+def row(backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, Asked]]) -> str:
+    """The figures of one method and mode in all columns, and its seconds per scene in the first."""
+    found = measure(backbone, method, prompting, scenes, limit, titles.values())
     return " | ".join([*(f"{100 * result.miou:.1f}" for result in found), f"{found[0].seconds:.3f}"])
 
 

@@ -115,10 +115,10 @@ class TestConfiguration:
 
     def test_an_entity_bomb_is_refused_at_once(self) -> None:
         entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
-        began = time.perf_counter()
+        began = time.process_time()
         with pytest.raises(SettingsError, match="document type"):
             read_config(f'<!DOCTYPE v [<!ENTITY e0 "dog">{entities}]>' + DOG.replace("dog", "&e9;"))
-        assert time.perf_counter() - began < 2  # expanded, it would be gigabytes
+        assert time.process_time() - began < 0.1
 
 
 class TestResults:

@@ -102,14 +102,12 @@ def _print(result: "BenchmarkResult", *, quiet: bool) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from maskwright.evaluation.scenes import ASK
+
     console = Console(highlight=False)
     if not quiet:
         ranked = sorted(result.words.items(), key=lambda item: -item[1])
         longest = max(map(len, result.words))
         console.print(Columns([Text(f"{word:<{longest}} {iou:.3f}") for word, iou in ranked], padding=(0, 3), column_first=True))
-    asked = {
-        "caption": "the words in them", "absent": "the words in them and two to four others",
-        "family": "the words in them and their families", "all": "all words",
-    }[result.labels]  # fmt: skip
     figures = f"mIoU {result.miou:.4f}, pixel accuracy {result.accuracy:.4f}"
-    print(f"{figures} ({result.scenes} scenes, asked for {asked}, {result.seconds:.3f} s each)")
+    print(f"{figures} ({result.scenes} scenes, asked for {ASK[result.labels]}, {result.seconds:.3f} s each)")

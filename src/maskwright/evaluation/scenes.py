@@ -20,11 +20,11 @@ from maskwright.segmenter import Segmenter
 from maskwright.vocabulary import Vocabulary
 
 Asked = Literal["caption", "absent", "family", "all"]
-ASK: dict[Asked, str] = {
-    "caption": "each picture is asked for the words that are in it",
-    "absent": "each picture is asked for the words that are in it and two to four others, drawn by its number",
-    "all": "each picture is asked for all words",
-    "family": "each picture is asked for its words and for those hard to tell from them",
+ASK: dict[Asked, str] = {  # what the scenes of a run are asked for
+    "caption": "the words in them",
+    "absent": "the words in them and two to four others",
+    "family": "the words in them and their families",
+    "all": "all words",
 }
 
 
@@ -55,7 +55,7 @@ class BenchmarkResult:
     accuracy: float
     words: dict[str, float]
     scenes: int
-    labels: str
+    labels: Asked
     seconds: float
 
 
@@ -123,13 +123,17 @@ def _segment(segmenter: Segmenter, scenes: list[Scene], drawn: SceneSet, labels:
     names = [word.name for word in drawn.words.all]
     if labels == "all":
         return list(segmenter.segment_many(pictures, Vocabulary.parse(names)))
-    asked: list[list[str]] = []
-    for number, scene in enumerate(scenes, first):
-        if labels == "absent":
-            asked.append(with_absent(number, scene.words, names))
-        else:
-            asked.append(list(scene.words) if labels == "caption" else [names[place] for place in drawn.rivals(scene.words)])
+    asked = [_asked(labels, number, scene, drawn, names) for number, scene in enumerate(scenes, first)]
     return [segmenter.segment(picture, Vocabulary.parse(words)) for picture, words in zip(pictures, asked, strict=True)]
+
+
+def _asked(labels: Asked, number: int, scene: Scene, drawn: SceneSet, names: Sequence[str]) -> list[str]:
+    """The words that a scene by itself is asked for."""
+    if labels == "absent":
+        return with_absent(number, scene.words, names)
+    if labels == "family":
+        return [names[place] for place in drawn.rivals(scene.words)]
+    return list(scene.words)
 
 
 def _to_words(result: Segmentation, names: list[str]) -> np.ndarray[Any, np.dtype[np.int64]]:

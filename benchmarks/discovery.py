@@ -27,6 +27,7 @@ from maskwright.discovery.result import Discovery
 from maskwright.evaluation.bootstrap import draw_weights, interval
 from maskwright.evaluation.boxes import corloc, is_hit, label_boxes
 from maskwright.evaluation.saliency import count_saliency, foreground_iou, join_counts, saliency_scores
+from maskwright.refine import REFINERS
 from maskwright.vocabulary import Vocabulary
 
 Truth = tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]  # the foreground, and boxes (n, 4)
@@ -76,17 +77,17 @@ def row(found: Iterator[tuple[Discovery, Truth]]) -> str:
 
 
 def table(
-    backbone: UNetBackbone, rows: dict[str, tuple[str, dict[str, Any]]], name: str, data: Path | None, limit: int
+    backbone: UNetBackbone, rows: dict[str, tuple[str, dict[str, Any]]], name: str, data: Path | None, limit: int, refine: Any
 ) -> None:  # fmt: skip
     """All rows on all sets."""
     print(f"\n{name}\n{HEADING}", flush=True)
     for title, (method, settings) in rows.items():
-        print(f"| {title} | {row(scenes(Discoverer(backbone, method, settings=settings), name, limit))} |", flush=True)
+        print(f"| {title} | {row(scenes(Discoverer(backbone, method, settings=settings, refine=refine), name, limit))} |", flush=True)
     for folder in ("horses", "davis") if data else ():
         print(f"\n{folder}\n{HEADING}", flush=True)
         words: dict[str, Vocabulary] = {}
         for title, (method, settings) in rows.items():
-            discoverer = Discoverer(backbone, method, settings=settings)
+            discoverer = Discoverer(backbone, method, settings=settings, refine=refine)
             print(f"| {title} | {row(photographs(discoverer, data / folder, limit, words))} |", flush=True)  # type: ignore[operator]
 
 
@@ -97,12 +98,14 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--model", default="sticker")
     parser.add_argument("--scenes", default="scenes")
+    parser.add_argument("--refine", default="none", choices=REFINERS, help="of all probabilities")
     options = parser.parse_args()
     backbone = load_backbone(options.model)
-    table(backbone, ROWS, options.scenes, options.data, options.limit)
+    table(backbone, ROWS, options.scenes, options.data, options.limit, options.refine)
     randomise(backbone, 0)
     print("\nuntrained networks", flush=True)
-    table(backbone, {f"{title}, untrained": ROWS[title] for title in ("attentioncut", "daam")}, options.scenes, options.data, options.limit)
+    controls = {f"{title}, untrained": ROWS[title] for title in ("attentioncut", "daam")}
+    table(backbone, controls, options.scenes, options.data, options.limit, options.refine)
 
 
 if __name__ == "__main__":

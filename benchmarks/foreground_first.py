@@ -21,7 +21,7 @@ def row(backbone: UNetBackbone, method: str, prompting: str, options: argparse.N
     """The three figures of a method."""
     places = [(options.split, labels) for labels in COLUMNS]
     found = measure(backbone, method, prompting, options.scenes, options.limit, places)
-    return " | ".join(f"{100 * result.miou:.1f}" for result in found)
+    return " | ".join(f"{100 * result.miou:.1f}" for (result,) in found)
 
 
 def main() -> None:

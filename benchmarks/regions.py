@@ -25,6 +25,7 @@ from maskwright.evaluation.matching import contingency, count_overlaps, matched_
 from maskwright.grouping import Grouper
 from maskwright.images import Picture
 from maskwright.methods import REGION_METHODS
+from maskwright.refine import REFINERS
 from maskwright.segmentation import Segmentation
 
 
@@ -37,9 +38,9 @@ def group_all(grouper: Grouper, pictures: EvaluationSet, limit: int) -> Iterator
         yield grouper.by_method(picture, oracle=count), picture, number
 
 
-def classes_table(backbone: UNetBackbone, pictures: EvaluationSet, limit: int, *, regions: str, note: str = "") -> None:
+def classes_table(backbone: UNetBackbone, pictures: EvaluationSet, limit: int, *, regions: str, refine: str, note: str = "") -> None:
     """Rows of a set with classes."""
-    grouper = Grouper(backbone, list(REGION_METHODS), regions=regions)  # type: ignore[arg-type]
+    grouper = Grouper(backbone, list(REGION_METHODS), regions=regions, refine=refine)  # type: ignore[arg-type]
     counts = dict.fromkeys(REGION_METHODS, np.zeros((len(pictures.classes), len(pictures.classes) + 1), dtype=np.int64))
     own: dict[str, list[float]] = {name: [] for name in REGION_METHODS}
     found: dict[str, list[int]] = {name: [] for name in REGION_METHODS}
@@ -55,9 +56,9 @@ def classes_table(backbone: UNetBackbone, pictures: EvaluationSet, limit: int, *
         print(f"| {name}{note} | {regions} | {figures} |", flush=True)
 
 
-def annotators_table(backbone: UNetBackbone, pictures: EvaluationSet, limit: int, *, note: str = "") -> None:
+def annotators_table(backbone: UNetBackbone, pictures: EvaluationSet, limit: int, *, refine: str, note: str = "") -> None:
     """Rows of a set with several annotators."""
-    grouper = Grouper(backbone, list(REGION_METHODS), regions="auto")
+    grouper = Grouper(backbone, list(REGION_METHODS), regions="auto", refine=refine)  # type: ignore[arg-type]
     agreements: dict[str, list] = {name: [] for name in REGION_METHODS}
     for results, picture, number in group_all(grouper, pictures, limit):
         truth = pictures.items[number].regions(picture)
@@ -76,7 +77,9 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--model", default="sticker")
     parser.add_argument("--scenes", default="scenes")
+    parser.add_argument("--refine", default="none", choices=REFINERS, help="of all regions")
     options = parser.parse_args()
+    refine = options.refine
     backbone = load_backbone(options.model)
     named = {options.scenes: open_dataset(options.scenes)}
     if options.data:
@@ -85,19 +88,19 @@ def main() -> None:
     for title, pictures in named.items():
         print(f"\n{title}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
         for regions in ("auto", "oracle"):
-            classes_table(backbone, pictures, options.limit, regions=regions)
+            classes_table(backbone, pictures, options.limit, regions=regions, refine=refine)
     heading = "\nbsds100\n| method | covering | best annotator | Rand | IoU, best annotator | VI |\n|---|---|---|---|---|---|"
     if annotated:
         print(heading, flush=True)
-        annotators_table(backbone, annotated, options.limit)
+        annotators_table(backbone, annotated, options.limit, refine=refine)
     randomise(backbone, 0)
     print("\nuntrained networks", flush=True)
     for title, pictures in named.items():
         print(f"\n{title}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
-        classes_table(backbone, pictures, options.limit, regions="auto", note=", untrained")
+        classes_table(backbone, pictures, options.limit, regions="auto", refine=refine, note=", untrained")
     if annotated:
         print(heading, flush=True)
-        annotators_table(backbone, annotated, options.limit, note=", untrained")
+        annotators_table(backbone, annotated, options.limit, refine=refine, note=", untrained")
 
 
 if __name__ == "__main__":

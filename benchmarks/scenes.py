@@ -3,14 +3,15 @@
 Command: `python benchmarks/scenes.py` (two cores: about seven minutes). `--scenes scenes-full --model sticker-full` is the full set,
 with one column more: on the split benchmark-fine the words of a scene and their families compete. The control is the model's own
 networks with random weights: what a method scores there it owes to the scenes' geometry, not to what was learned. The ceiling is the
-truth itself, reduced to the latent grid.
+truth itself, reduced to the latent grid. `--refine none,pamr` adds rows in which all score maps, those of the control and the ceiling too,
+are drawn to the picture's edges before they compete.
 
 Methods that ask the network again for every label are left out unless `--methods` names them: `--methods diffusion-classifier --modes
 shared --no-control` takes an hour and a half for the full set, on one core.
 """
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,9 +20,10 @@ from maskwright.backbones.loading import load_backbone
 from maskwright.backbones.unet import UNetBackbone
 from maskwright.datasets.scenes import open_scenes
 from maskwright.evaluation.confusion import count_pixels, mean_iou
-from maskwright.evaluation.scenes import Asked, BenchmarkResult, run_benchmark
+from maskwright.evaluation.scenes import Asked, BenchmarkResult, compare_drawings
 from maskwright.images import upsample
 from maskwright.methods import METHODS, READ_ONCE
+from maskwright.refine import REFINERS, make_refiner
 from maskwright.segmenter import Segmenter
 from maskwright.text.wording import PROMPTINGS
 
@@ -36,7 +38,7 @@ def randomise(backbone: UNetBackbone, seed: int) -> None:
     backbone.text.forget()
 
 
-def ceiling(scenes: str, split: str, limit: int, grid: int) -> float:
+def ceiling(scenes: str, split: str, limit: int, grid: int, refine: str) -> float:
     """Mean IoU in per cent of the true masks after averaging them on a grid and going back up, as every method must."""
     drawn = open_scenes(scenes)
     classes = len(drawn.words.all)
@@ -44,7 +46,8 @@ def ceiling(scenes: str, split: str, limit: int, grid: int) -> float:
     for scene in drawn.scenes(limit, split=split):
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(scene.labels).long(), classes).permute(2, 0, 1).float()
         coarse = torch.nn.functional.adaptive_avg_pool2d(one_hot, grid)
-        counts += count_pixels(scene.labels, upsample(coarse, scene.labels.shape).argmax(0).numpy(), classes=classes)
+        restored = make_refiner(refine, scene.image, grid=(grid, grid))(upsample(coarse, scene.labels.shape))
+        counts += count_pixels(scene.labels, restored.argmax(0).numpy(), classes=classes)
     return 100 * mean_iou(counts)
 
 
@@ -59,17 +62,26 @@ def columns(scenes: str, wanted: str = "") -> dict[str, tuple[str, Asked]]:
 
 
 def measure(
-    backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, places: Iterable[tuple[str, Asked]]
-) -> list[BenchmarkResult]:
-    """What one method and mode reaches on each of some splits, with the words that compete there."""
-    segmenter = Segmenter(backbone, method, prompting=prompting, background="none")  # type: ignore[arg-type]
-    return [run_benchmark(segmenter, limit=limit, split=split, labels=labels, scenes=scenes) for split, labels in places]
+    backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, places: Iterable[tuple[str, Asked]], *,
+    refines: Sequence[str] = ("none",),
+) -> list[list[BenchmarkResult]]:  # fmt: skip
+    """What one method and mode reaches on each of some splits, with the words that compete there: by place, then by refiner."""
+    segmenters = [
+        Segmenter(backbone, method, prompting=prompting, refine=refine, background="none")  # type: ignore[arg-type]
+        for refine in refines
+    ]  # fmt: skip
+    return [compare_drawings(segmenters, limit=limit, split=split, labels=labels, scenes=scenes) for split, labels in places]
 
 
-def row(backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, Asked]]) -> str:
-    """The figures of one method and mode in all columns, and its seconds per scene in the first."""
-    found = measure(backbone, method, prompting, scenes, limit, titles.values())
-    return " | ".join([*(f"{100 * result.miou:.1f}" for result in found), f"{found[0].seconds:.3f}"])
+def rows(
+    backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, Asked]],
+    refines: Sequence[str],
+) -> Iterator[tuple[str, str]]:  # fmt: skip
+    """For each refiner its name, and the figures of one method and mode in all columns with the seconds per scene of all in the first."""
+    found = measure(backbone, method, prompting, scenes, limit, titles.values(), refines=refines)
+    for place, refine in enumerate(refines):
+        figures = [f"{100 * results[place].miou:.1f}" for results in found]
+        yield refine, " | ".join([*figures, f"{found[0][place].seconds:.3f}"])
 
 
 def main() -> None:
@@ -82,21 +94,26 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(READ_ONCE), help=f"of {', '.join(METHODS)}")
     parser.add_argument("--columns", default="", help="of caption, absent, all, family; all but absent unless given")
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
+    parser.add_argument("--refine", default="none", help=f"of {', '.join(REFINERS)}; several share a reading")
     options = parser.parse_args()
     backbone, scenes, limit = load_backbone(options.model), options.scenes, options.limit
     titles, methods = columns(scenes, options.columns), options.methods.split(",")
-    print(f"| method | prompting | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 3)}|", flush=True)
+    refines = options.refine.split(",")
+    print(f"| method | prompting | refine | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 4)}|", flush=True)
     for method in methods:
         for prompting in options.modes.split(","):
-            print(f"| {method} | {prompting} | {row(backbone, method, prompting, scenes, limit, titles)} |", flush=True)
+            for refine, figures in rows(backbone, method, prompting, scenes, limit, titles, refines):
+                print(f"| {method} | {prompting} | {refine} | {figures} |", flush=True)
     grid = open_scenes(scenes).list.side // backbone.vae_factor
-    most = " | ".join(f"{ceiling(scenes, split, limit, grid):.1f}" for split, _ in titles.values())
-    print(f"| *ceiling of the {grid} x {grid} grid* | | {most} | |", flush=True)
+    for refine in refines:
+        most = " | ".join(f"{ceiling(scenes, split, limit, grid, refine):.1f}" for split, _ in titles.values())
+        print(f"| *ceiling of the {grid} x {grid} grid* | | {refine} | {most} | |", flush=True)
     if not options.control:
         return
     randomise(backbone, 0)
     for method in methods:
-        print(f"| *{method}, untrained networks* | shared | {row(backbone, method, 'shared', scenes, limit, titles)} |", flush=True)
+        for refine, figures in rows(backbone, method, "shared", scenes, limit, titles, refines):
+            print(f"| *{method}, untrained networks* | shared | {refine} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

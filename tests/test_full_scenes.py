@@ -11,7 +11,7 @@ from maskwright.datasets.rich_captions import caption_words, describe
 from maskwright.datasets.scene_set import SceneItem
 from maskwright.datasets.scenes import open_scenes
 from maskwright.datasets.word_list import Word
-from maskwright.evaluation.scenes import run_benchmark, with_absent
+from maskwright.evaluation.scenes import compare_drawings, run_benchmark, with_absent
 from maskwright.segmenter import Segmenter
 
 FULL = open_scenes("scenes-full")
@@ -126,6 +126,15 @@ def test_a_method_is_measured_with_the_family_competing():
     result = run_benchmark(Segmenter(background="none"), limit=1, split="benchmark-fine", labels="family", scenes="scenes-full")
     assert set(result.words) == set(FULL.render(0, split="benchmark-fine").words)
     assert 0 < result.miou < 1
+
+
+def test_drawings_of_one_reading_score_as_runs_of_their_own():
+    segmenters = [Segmenter(background="none", refine=refine) for refine in ("none", "pamr")]
+    seen = []
+    both = compare_drawings(segmenters, limit=3, split="tuning", on_scene=seen.append)
+    alone = [run_benchmark(segmenter, limit=3, split="tuning") for segmenter in segmenters]
+    assert [result.words for result in both] == [result.words for result in alone] and both[0].miou != both[1].miou
+    assert [score.scene for score in seen] == [0, 1, 2]
 
 
 def test_absent_words_are_two_to_four_and_their_own_for_each_scene():

@@ -84,6 +84,7 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
         (("publish", "--out", "nowhere", "--to", "nothing"), "no checkpoint in nowhere: train first"),
         (("tune", "--try", "hops"), "is no list of values"),
         (("tune", "--split", "test"), "unknown split 'test': choose one of train, tuning"),
+        (("tune", "--refine", "crf"), "unknown refine 'crf': choose one of none, guided, pamr"),
         (("train", "--init", "tests"), "tests holds no model to start from"),
         (("atlas", "--words", "scenes-full", "--font", "no.ttf"), "no font at no.ttf: install fonts-noto-color-emoji"),
     ],

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import logging
 from pathlib import Path
@@ -282,6 +283,25 @@ class TestOptions:
         found = Segmenter(backbone, refine=refine).segment(pixels(), "dog, cat")
         assert found.record.refine == refine
         assert float(np.abs(found.scores - Segmenter(backbone).segment(pixels(), "dog, cat").scores).max()) > 1e-3
+
+    @pytest.mark.parametrize("labels", ["dog, cat", Vocabulary.parse("dog, cat, grass", background="grass")])
+    def test_a_result_is_drawn_again_without_a_pass(self, backbone: UNetBackbone, labels: Any) -> None:
+        found = Segmenter(backbone, seed=3).segment(pixels(), labels)
+        other = Segmenter(backbone, seed=3, refine="pamr", background=0.7)
+        with Passes(backbone.unet) as passes:
+            again = other.redraw(found)
+        assert passes.count == 0
+        anew = other.segment(pixels(), labels)
+        same(again, anew)
+        same(Segmenter(backbone).redraw(again), found)
+        assert dataclasses.replace(again.record, timings={}).as_dict() == dataclasses.replace(anew.record, timings={}).as_dict()
+
+    def test_what_cannot_be_drawn_again(self, backbone: UNetBackbone) -> None:
+        found = Segmenter(backbone).segment(pixels(), "dog, cat")
+        with pytest.raises(SettingsError, match="cannot be drawn again with a background word"):
+            Segmenter(backbone, background="grass").redraw(found)
+        with pytest.raises(ValueError, match="made from score maps"):
+            Segmenter(backbone).redraw(dataclasses.replace(found, score_source=found.score_source.__call__))
 
     @pytest.mark.parametrize(
         ("wrong", "message"),

@@ -16,6 +16,7 @@ from maskwright.errors import SettingsError
 from maskwright.images import ImageLike, Picture, Size
 from maskwright.methods import METHODS, make_method
 from maskwright.passes import Scored, run_passes, score_reading
+from maskwright.projection import Projection
 from maskwright.reader import Reader
 from maskwright.readings.reading import Reading
 from maskwright.record import Record
@@ -133,6 +134,20 @@ class Segmenter:
         The labels are checked at once, a picture when its turn comes.
         """
         return self._segment_all(images, self.vocabulary(labels))
+
+    def redraw(self, result: Segmentation) -> Segmentation:
+        """The scores of a result, drawn with this segmenter's refiner and background threshold: nothing is read again.
+
+        Raises:
+            SettingsError: this segmenter has a background word, which would have to take part in the reading.
+            ValueError: the result was not made from score maps.
+        """
+        if self.background_word is not None:
+            raise SettingsError("a result cannot be drawn again with a background word: use a threshold, or segment the picture again")
+        if not isinstance(result.score_source, Projection):
+            raise ValueError("only a result that was made from score maps can be drawn again")
+        record = dataclasses.replace(result.record, refine=self.refine, background=self._threshold_for(result.vocabulary))
+        return self._finish(result.picture, result.vocabulary, result.score_source.maps, record, result.record.timings)
 
     def read(self, image: ImageLike) -> PictureReading:
         """Reads a picture once under a neutral prompt; `segment(reading, labels)` then needs no further pass."""

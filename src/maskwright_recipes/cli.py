@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from maskwright.cli.environment import prepare
 from maskwright.cli.guard import guarded
+from maskwright.cli.options import Refine
 from maskwright_recipes import NOTO
 
 app = typer.Typer(name="maskwright-recipe", no_args_is_help=True, add_completion=False)
@@ -112,16 +113,18 @@ def tune(
     method: Annotated[str, typer.Option(metavar="NAME")] = "diffsegmenter",
     tries: Annotated[list[str] | None, typer.Option("--try", metavar="KEY=[VALUES]", help="Values of a setting.")] = None,
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 60, split: Annotated[str, typer.Option()] = "tuning",
+    refine: Refine = "none",
 ) -> None:  # fmt: skip
     """Measure settings of a method on tuning scenes: mean IoU with the caption's words, and with all words competing."""
     from maskwright.cli.engine import choose
     from maskwright.datasets.scenes import SPLITS
+    from maskwright.refine import REFINERS
     from maskwright_recipes.tune import measure, parse_tries
 
     choose("split", split, tuple(SPLITS))
-
+    choose("refine", refine, REFINERS)
     rows = []
-    for row in measure(model, method, parse_tries(tries or []), words=words, limit=limit, split=split):
+    for row in measure(model, method, parse_tries(tries or []), words=words, limit=limit, split=split, refine=cast(Any, refine)):
         rows.append(row)
         print(f"{row.given:.3f} {row.competing:.3f} {json.dumps(row.settings)}", flush=True)
     print("\ncaption   all   (best first by their sum)")

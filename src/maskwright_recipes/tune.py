@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from maskwright.backbones.loading import load_backbone
 from maskwright.errors import SettingsError
@@ -41,13 +41,14 @@ def parse_tries(tries: Sequence[str]) -> dict[str, list[Any]]:
 
 
 def measure(
-    model: str, method: str, tries: dict[str, list[Any]], *, words: str | Path = "scenes", limit: int = 60, split: str = "tuning"
+    model: str, method: str, tries: dict[str, list[Any]], *, words: str | Path = "scenes", limit: int = 60, split: str = "tuning",
+    refine: Literal["none", "guided", "pamr"] = "none",
 ) -> Iterator[Row]:  # fmt: skip
-    """Measures every combination, one after the other, on the first `limit` scenes of a split."""
+    """Measures every combination, one after the other, on the first `limit` scenes of a split; `refine` as for `Segmenter`."""
     backbone = load_backbone(model)
     for combination in itertools.product(*tries.values()):
         settings = dict(zip(tries, combination, strict=True))
-        segmenter = Segmenter(backbone, method, settings=settings, background="none")
+        segmenter = Segmenter(backbone, method, settings=settings, refine=refine, background="none")
         given = run_benchmark(segmenter, limit=limit, split=split, labels="caption", scenes=words).miou
         competing = run_benchmark(segmenter, limit=limit, split=split, labels="all", scenes=words).miou
         yield Row(settings, given, competing)

@@ -48,7 +48,7 @@ class BenchmarkResult:
         words: IoU by word, for the words that occur.
         scenes: how many were segmented.
         labels: what was asked for, a key of `ASK`.
-        seconds: wall time per scene.
+        seconds: wall time per scene, of all that were compared in one run.
     """
 
     miou: float
@@ -80,27 +80,53 @@ def run_benchmark(
     Raises:
         SettingsError: for a limit or label choice that cannot be used.
     """
+    return compare_drawings([segmenter], limit=limit, split=split, labels=labels, scenes=scenes, on_scene=on_scene)[0]
+
+
+def compare_drawings(
+    segmenters: Sequence[Segmenter], *, limit: int = SIZE, split: str = "benchmark", labels: Asked = "caption",
+    scenes: str | Path = "scenes", on_scene: Callable[[SceneScore], Any] | None = None,
+) -> list[BenchmarkResult]:  # fmt: skip
+    """`run_benchmark` for segmenters that differ in how they draw scores, by refiner or threshold: the first alone reads the scenes.
+
+    Args:
+        segmenters: one or more; of all but the first only `Segmenter.redraw` is used.
+        limit: as for `run_benchmark`, like what follows.
+        split: which scenes.
+        labels: what competes.
+        scenes: which set.
+        on_scene: called after each scene with the score of the first one's drawing.
+
+    Returns:
+        One result for each segmenter.
+    """
     if labels not in ASK:
         raise SettingsError(f"labels must be one of {', '.join(ASK)}, not {labels!r}")
     if limit < 1:
         raise SettingsError(f"limit must be at least 1, not {limit}")
     drawn = open_scenes(scenes)
     names = [word.name for word in drawn.words.all]
-    counts: Counts = np.zeros((len(names), len(names) + 1), dtype=np.int64)
+    counts: list[Counts] = [np.zeros((len(names), len(names) + 1), dtype=np.int64) for _ in segmenters]
     began = time.perf_counter()
     done = 0
     for batch in _batches(drawn, limit, split, 25):
-        for scene, result in zip(batch, _segment(segmenter, batch, drawn, labels, done), strict=True):
-            own = count_pixels(scene.labels, _to_words(result, names), classes=len(names))
-            counts += own
+        for scene, result in zip(batch, _segment(segmenters[0], batch, drawn, labels, done), strict=True):
+            drawings = [result, *(other.redraw(result) for other in segmenters[1:])]
+            own = [count_pixels(scene.labels, _to_words(drawing, names), classes=len(names)) for drawing in drawings]
+            for total, one in zip(counts, own, strict=True):
+                total += one
             if on_scene:
-                on_scene(SceneScore(done, scene.words, mean_iou(own), pixel_accuracy(own)))
+                on_scene(SceneScore(done, scene.words, mean_iou(own[0]), pixel_accuracy(own[0])))
             done += 1
+    seconds = (time.perf_counter() - began) / done
+    return [_result(total, names, done, labels, seconds) for total in counts]
+
+
+def _result(counts: Counts, names: Sequence[str], scenes: int, labels: Asked, seconds: float) -> BenchmarkResult:
     ious = class_iou(counts)
     occurring = {name: float(ious[n]) for n, name in enumerate(names) if counts[n].sum() and not math.isnan(ious[n])}
     return BenchmarkResult(
-        miou=mean_iou(counts), accuracy=pixel_accuracy(counts), words=occurring, scenes=done, labels=labels,
-        seconds=(time.perf_counter() - began) / done,
+        miou=mean_iou(counts), accuracy=pixel_accuracy(counts), words=occurring, scenes=scenes, labels=labels, seconds=seconds
     )  # fmt: skip
 
 

@@ -296,6 +296,12 @@ class TestOptions:
         same(Segmenter(backbone).redraw(again), found)
         assert dataclasses.replace(again.record, timings={}).as_dict() == dataclasses.replace(anew.record, timings={}).as_dict()
 
+    def test_scoring_and_drawing_are_segmenting(self, backbone: UNetBackbone) -> None:
+        segmenter = Segmenter(backbone, refine="guided")
+        vocabulary, picture = segmenter.vocabulary("dog, cat"), Picture.open(pixels())
+        (maps,) = segmenter.score([picture], vocabulary)
+        same(segmenter.draw(picture, vocabulary, maps), segmenter.segment(pixels(), "dog, cat"))
+
     def test_what_cannot_be_drawn_again(self, backbone: UNetBackbone) -> None:
         found = Segmenter(backbone).segment(pixels(), "dog, cat")
         with pytest.raises(SettingsError, match="cannot be drawn again with a background word"):

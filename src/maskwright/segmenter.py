@@ -135,6 +135,10 @@ class Segmenter:
         """
         return self._segment_all(images, self.vocabulary(labels))
 
+    def draw(self, picture: Picture, vocabulary: Vocabulary, maps: ScoreMaps) -> Segmentation:
+        """Lets labels compete at the picture's own size, by maps that `score` gave."""
+        return self._finish(picture, vocabulary, maps, self.record(vocabulary), {})
+
     def redraw(self, result: Segmentation) -> Segmentation:
         """The scores of a result, drawn with this segmenter's refiner and background threshold: nothing is read again.
 

@@ -7,7 +7,6 @@ regions in it and bringing maps to the picture's size touch only that reading an
 import copy
 import dataclasses
 import threading
-import time
 from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
@@ -144,14 +143,7 @@ class Engine:
 
     def segment(self, picture: Picture, maps: ScoreMaps, labels: Vocabulary, options: SegmentOptions) -> Segmentation:
         """Lets scored labels compete at the picture's own size. Any thread."""
-        began = time.perf_counter()
-        segmenter = self.segmenter(options)
-        record = segmenter.record(labels)
-        threshold = record.background if isinstance(record.background, float) else None
-        refiner = segmenter.reader.refiner(picture, maps.maps.shape[-2:])
-        result = Segmentation.from_maps(maps, picture, labels, record, background=threshold, refiner=refiner)
-        timings = {"full_size": time.perf_counter() - began}
-        return dataclasses.replace(result, record=dataclasses.replace(record, timings=timings))
+        return self.segmenter(options).draw(picture, labels, maps)
 
     def heat(self, picture: Picture, maps: ScoreMaps, options: SegmentOptions) -> FloatMap:
         """The score of the first label at every pixel, (H, W) float32. Any thread."""

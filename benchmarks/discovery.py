@@ -80,7 +80,7 @@ def table(
     backbone: UNetBackbone, rows: dict[str, tuple[str, dict[str, Any]]], name: str, data: Path | None, limit: int, refine: Any
 ) -> None:  # fmt: skip
     """All rows on all sets."""
-    print(f"\n{name}\n{HEADING}", flush=True)
+    print(f"\n{name}, refine {refine}\n{HEADING}", flush=True)
     for title, (method, settings) in rows.items():
         print(f"| {title} | {row(scenes(Discoverer(backbone, method, settings=settings, refine=refine), name, limit))} |", flush=True)
     for folder in ("horses", "davis") if data else ():

@@ -86,7 +86,7 @@ def main() -> None:
         named["coco100"] = open_dataset(f"folder:{options.data / 'coco100'}")
     annotated = open_dataset(f"folder:{options.data / 'bsds100'}") if options.data else None
     for title, pictures in named.items():
-        print(f"\n{title}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
+        print(f"\n{title}, refine {refine}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
         for regions in ("auto", "oracle"):
             classes_table(backbone, pictures, options.limit, regions=regions, refine=refine)
     heading = "\nbsds100\n| method | covering | best annotator | Rand | IoU, best annotator | VI |\n|---|---|---|---|---|---|"
@@ -96,7 +96,7 @@ def main() -> None:
     randomise(backbone, 0)
     print("\nuntrained networks", flush=True)
     for title, pictures in named.items():
-        print(f"\n{title}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
+        print(f"\n{title}, refine {refine}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
         classes_table(backbone, pictures, options.limit, regions="auto", refine=refine, note=", untrained")
     if annotated:
         print(heading, flush=True)

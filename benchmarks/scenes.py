@@ -77,7 +77,7 @@ def rows(
     backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, Asked]],
     refines: Sequence[str],
 ) -> Iterator[tuple[str, str]]:  # fmt: skip
-    """For each refiner its name, and the figures of one method and mode in all columns with the seconds per scene of all in the first."""
+    """For each refiner its name, and the figures of one method and mode in all columns with the seconds per scene in the first."""
     found = measure(backbone, method, prompting, scenes, limit, titles.values(), refines=refines)
     for place, refine in enumerate(refines):
         figures = [f"{100 * results[place].miou:.1f}" for results in found]
@@ -96,9 +96,11 @@ def main() -> None:
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
     parser.add_argument("--refine", default="none", help=f"of {', '.join(REFINERS)}; several share a reading")
     options = parser.parse_args()
+    refines = options.refine.split(",")
+    if strange := set(refines) - set(REFINERS):
+        parser.error(f"--refine {', '.join(strange)}: choose from {', '.join(REFINERS)}")
     backbone, scenes, limit = load_backbone(options.model), options.scenes, options.limit
     titles, methods = columns(scenes, options.columns), options.methods.split(",")
-    refines = options.refine.split(",")
     print(f"| method | prompting | refine | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 4)}|", flush=True)
     for method in methods:
         for prompting in options.modes.split(","):

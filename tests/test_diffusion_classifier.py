@@ -122,13 +122,26 @@ class TestSteps:
         stays = scores[[not gone for gone in left]]
         assert all(bool((one < stays.amin(0)).all()) for one, gone in zip(scores, left, strict=True) if gone)
 
+    def test_the_best_label_keeps_its_score_and_others_fall_behind_it(self, backbone: UNetBackbone) -> None:
+        method = dataclasses.replace(METHOD, contrast=3.0)
+        reading, keys = ask(backbone, ["dog", "cat", "sky"], method)
+        gains, asked = method.evidence(reading, keys)  # type: ignore[arg-type]
+        kept = method.present(gains)
+        assert sorted(kept) == asked == [0, 1, 2]
+        competing = method.attention(reading, keys, kept) + method.weight * gains[kept]  # type: ignore[arg-type]
+        scores = method.score(reading, keys)[0][kept]  # type: ignore[arg-type]
+        best = competing.amax(0)
+        assert_close(scores.amax(0), best.clamp(0.01, 1))
+        assert torch.equal(scores.argmax(0), competing.argmax(0))
+        assert_close((scores / scores.amax(0)).log() / 3, competing - best)
+
 
 class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "named"),
         [({"least": 1.5}, "least"), ({"shortlist": 0}, "shortlist"), ({"keep": 0}, "keep"), ({"look_samples": 0}, "look_samples"),
          ({"weight": -1.0}, "weight"), ({"weight": float("nan")}, "weight"), ({"hops": -1}, "hops"), ({"sharpen": -0.5}, "sharpen"),
-         ({"sharpen": float("nan")}, "sharpen"), ({"factors": ()}, "factors"),
+         ({"sharpen": float("nan")}, "sharpen"), ({"contrast": 0.0}, "contrast"), ({"factors": ()}, "factors"),
          ({"looks": ()}, "timesteps"), ({"first": (-1,)}, "timesteps"), ({"template": "a dog"}, "template")],
     )  # fmt: skip
     def test_settings_that_cannot_be_used(self, options: dict[str, object], named: str) -> None:

@@ -11,6 +11,7 @@ from maskwright.datasets.rich_captions import caption_words, describe
 from maskwright.datasets.scene_set import SceneItem
 from maskwright.datasets.scenes import open_scenes
 from maskwright.datasets.word_list import Word
+from maskwright.errors import SettingsError
 from maskwright.evaluation.scenes import compare_drawings, run_benchmark, with_absent
 from maskwright.segmenter import Segmenter
 
@@ -128,13 +129,22 @@ def test_a_method_is_measured_with_the_family_competing():
     assert 0 < result.miou < 1
 
 
-def test_drawings_of_one_reading_score_as_runs_of_their_own():
-    segmenters = [Segmenter(background="none", refine=refine) for refine in ("none", "pamr")]
+@pytest.mark.parametrize("labels", ["caption", "all"])
+def test_drawings_of_one_reading_score_as_runs_of_their_own(labels):
+    drawings = [{"background": "none"}, {"background": "none", "refine": "pamr"}, {"background": 0.5}]
+    segmenters = [Segmenter(**drawing) for drawing in drawings]
     seen = []
-    both = compare_drawings(segmenters, limit=3, split="tuning", on_scene=seen.append)
-    alone = [run_benchmark(segmenter, limit=3, split="tuning") for segmenter in segmenters]
-    assert [result.words for result in both] == [result.words for result in alone] and both[0].miou != both[1].miou
+    together = compare_drawings(segmenters, limit=3, split="tuning", labels=labels, on_scene=seen.append)
+    alone = [run_benchmark(segmenter, limit=3, split="tuning", labels=labels) for segmenter in segmenters]
+    assert [result.words for result in together] == [result.words for result in alone]
+    assert together[0].miou != together[1].miou and all(result.seconds > 0 for result in together)
     assert [score.scene for score in seen] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("others", [[], [{}, {"seed": 1}], [{}, {"method": "maskdiffusion"}], [{}, {"prompting": "shared"}]])
+def test_only_drawings_are_compared(others):
+    with pytest.raises(SettingsError, match="differ in refiner and threshold only"):
+        compare_drawings([Segmenter(background="none", **settings) for settings in others], limit=1)
 
 
 def test_absent_words_are_two_to_four_and_their_own_for_each_scene():

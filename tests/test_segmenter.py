@@ -11,6 +11,7 @@ from PIL import Image
 
 from maskwright.backbones.unet import UNetBackbone
 from maskwright.errors import ImageError, SettingsError, VocabularyError
+from maskwright.grouping import Grouper
 from maskwright.images import Picture
 from maskwright.methods.diffsegmenter.method import DiffSegmenter
 from maskwright.methods.maskdiffusion.method import MaskDiffusion
@@ -285,16 +286,28 @@ class TestOptions:
         assert float(np.abs(found.scores - Segmenter(backbone).segment(pixels(), "dog, cat").scores).max()) > 1e-3
 
     @pytest.mark.parametrize("labels", ["dog, cat", Vocabulary.parse("dog, cat, grass", background="grass")])
-    def test_a_result_is_drawn_again_without_a_pass(self, backbone: UNetBackbone, labels: Any) -> None:
-        found = Segmenter(backbone, seed=3).segment(pixels(), labels)
-        other = Segmenter(backbone, seed=3, refine="pamr", background=0.7)
+    @pytest.mark.parametrize("method", [DiffSegmenter(reject=0.9), MaskDiffusion(**MASKDIFFUSION)])  # type: ignore[arg-type]
+    @pytest.mark.parametrize("tile", ["none", "auto"])
+    def test_a_result_is_drawn_again_without_a_pass(self, backbone: UNetBackbone, labels: Any, method: Any, tile: Any) -> None:
+        picture = pixels(2, size=(64, 64))
+        found = Segmenter(backbone, method, tile=tile).segment(picture, labels)
+        other = Segmenter(backbone, method, tile=tile, refine="pamr", background=0.7)
         with Passes(backbone.unet) as passes:
             again = other.redraw(found)
         assert passes.count == 0
-        anew = other.segment(pixels(), labels)
+        anew = other.segment(picture, labels)
         same(again, anew)
-        same(Segmenter(backbone).redraw(again), found)
+        same(Segmenter(backbone, method).redraw(again), found)
         assert dataclasses.replace(again.record, timings={}).as_dict() == dataclasses.replace(anew.record, timings={}).as_dict()
+        assert again.record.timings.keys() == {"read_and_score", "full_size"}
+        assert again.record.timings["read_and_score"] == found.record.timings["read_and_score"]
+
+    def test_a_background_word_stays_when_a_result_is_drawn_again(self, backbone: UNetBackbone) -> None:
+        found = Segmenter(backbone, background="grass").segment(pixels(), "dog, cat")
+        again = Segmenter(backbone, background="grass", refine="pamr").redraw(found)
+        same(again, Segmenter(backbone, background="grass", refine="pamr").segment(pixels(), "dog, cat"))
+        assert again.record.background == Segmenter(backbone).redraw(found).record.background == "grass"
+        assert Segmenter(backbone, background=0.4).redraw(found).record.background == 0.4
 
     def test_scoring_and_drawing_are_segmenting(self, backbone: UNetBackbone) -> None:
         segmenter = Segmenter(backbone, refine="guided")
@@ -304,10 +317,13 @@ class TestOptions:
 
     def test_what_cannot_be_drawn_again(self, backbone: UNetBackbone) -> None:
         found = Segmenter(backbone).segment(pixels(), "dog, cat")
-        with pytest.raises(SettingsError, match="cannot be drawn again with a background word"):
+        with pytest.raises(SettingsError, match="'grass' took no part in this result as background: segment the picture again"):
             Segmenter(backbone, background="grass").redraw(found)
-        with pytest.raises(ValueError, match="made from score maps"):
-            Segmenter(backbone).redraw(dataclasses.replace(found, score_source=found.score_source.__call__))
+        with pytest.raises(SettingsError, match="a result of diffsegmenter cannot be drawn again by maskdiffusion"):
+            Segmenter(backbone, MaskDiffusion(**MASKDIFFUSION)).redraw(found)  # type: ignore[arg-type]
+        parts = Grouper(backbone, "kmeans", settings={"feature_factors": (2, 1)}).regions(pixels())
+        with pytest.raises(SettingsError, match="a result of kmeans cannot be drawn again"):
+            Segmenter(backbone).redraw(parts)
 
     @pytest.mark.parametrize(
         ("wrong", "message"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,8 +13,11 @@ from maskwright.backbones.loading import load_backbone
 from maskwright.errors import ImageError, SettingsError
 from maskwright.images import ImageLike, Picture, Size, resize, to_tensor, working_size
 from maskwright.methods import Methods, suited_method
+from maskwright.projection import Projection
 from maskwright.record import Record
 from maskwright.refine import REFINERS, Refiner, make_refiner
+from maskwright.score_maps import ScoreMaps
+from maskwright.segmentation import Segmentation
 from maskwright.versions import package_versions
 from maskwright.vocabulary import Vocabulary
 
@@ -98,6 +102,30 @@ class Reader:
     def refiner(self, picture: Picture, grid: tuple[int, ...]) -> "Refiner | None":
         """Draws maps of a grid (h, w), brought to the picture's size, to its edges; None where nothing is refined."""
         return make_refiner(self.refine, picture.pixels, grid=(grid[0], grid[1])) if self.refine != "none" else None
+
+    def projection(self, picture: Picture, maps: ScoreMaps) -> Projection:
+        """Score maps at the picture's own size, refined."""
+        return Projection(maps, picture.size, self.refiner(picture, maps.maps.shape[-2:]))
+
+    def draw(
+        self, picture: Picture, vocabulary: Vocabulary, maps: ScoreMaps, record: Record, seconds: Mapping[str, float], *,
+        threshold: float | None = None,
+    ) -> Segmentation:  # fmt: skip
+        """Lets scored labels compete at the picture's own size.
+
+        Args:
+            picture: what was scored.
+            vocabulary: one label for each map.
+            maps: the scores.
+            record: how they were made.
+            seconds: what that took, by stage; the time for this stage joins it in the record as "full_size".
+            threshold: what a label must score above, or the pixel is background; None for no such threshold.
+        """
+        began = time.perf_counter()
+        refiner = self.refiner(picture, maps.maps.shape[-2:])
+        result = Segmentation.from_maps(maps, picture, vocabulary, record, background=threshold, refiner=refiner)
+        timings = {**seconds, "full_size": time.perf_counter() - began}
+        return dataclasses.replace(result, record=dataclasses.replace(record, timings=timings))
 
     def unknown_words(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         """Labels none of whose names are made of words that the model knows; none for an open vocabulary."""

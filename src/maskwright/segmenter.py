@@ -136,22 +136,33 @@ class Segmenter:
         return self._segment_all(images, self.vocabulary(labels))
 
     def draw(self, picture: Picture, vocabulary: Vocabulary, maps: ScoreMaps) -> Segmentation:
-        """Lets labels compete at the picture's own size, by maps that `score` gave."""
-        return self._finish(picture, vocabulary, maps, self.record(vocabulary), {})
+        """Lets labels compete at the picture's own size: what is left to do after `score`.
+
+        Args:
+            picture: what was scored.
+            vocabulary: as `vocabulary` returns it, with this segmenter's background word.
+            maps: as `score` returns them.
+        """
+        return self._draw(picture, vocabulary, maps, self.record(vocabulary), {})
 
     def redraw(self, result: Segmentation) -> Segmentation:
-        """The scores of a result, drawn with this segmenter's refiner and background threshold: nothing is read again.
+        """The scores of a result, drawn with this segmenter's refiner and background: nothing is read again.
+
+        Args:
+            result: of a segmenter with the same method. A background word that took part in it stays.
 
         Raises:
-            SettingsError: this segmenter has a background word, which would have to take part in the reading.
-            ValueError: the result was not made from score maps.
+            SettingsError: the result is of another method, or this segmenter's background word took no part in it.
         """
-        if self.background_word is not None:
-            raise SettingsError("a result cannot be drawn again with a background word: use a threshold, or segment the picture again")
-        if not isinstance(result.score_source, Projection):
-            raise ValueError("only a result that was made from score maps can be drawn again")
-        record = dataclasses.replace(result.record, refine=self.refine, background=self._threshold_for(result.vocabulary))
-        return self._finish(result.picture, result.vocabulary, result.score_source.maps, record, result.record.timings)
+        if not isinstance(result.score_source, Projection) or result.record.method != self.method.name:
+            raise SettingsError(f"a result of {result.record.method} cannot be drawn again by {self.method.name}: use its own method")
+        background = self._recorded_background(result.vocabulary)
+        if self.background_word is not None and Vocabulary.parse(result.vocabulary, background=self.background_word) != result.vocabulary:
+            raise SettingsError(f"{self.background_word!r} took no part in this result as background: segment the picture again")
+        if background is None and isinstance(result.record.background, str):
+            background = result.record.background
+        record = dataclasses.replace(result.record, refine=self.refine, background=background)
+        return self._draw(result.picture, result.vocabulary, result.score_source.maps, record, result.record.timings)
 
     def read(self, image: ImageLike) -> PictureReading:
         """Reads a picture once under a neutral prompt; `segment(reading, labels)` then needs no further pass."""
@@ -198,7 +209,7 @@ class Segmenter:
         each = (time.perf_counter() - began) / len(pictures)
         record = self.record(vocabulary)
         for picture, maps in zip(pictures, scores, strict=True):
-            yield self._finish(picture, vocabulary, maps, record, {"read_and_score": each})
+            yield self._draw(picture, vocabulary, maps, record, {"read_and_score": each})
 
     def _answer(self, read: PictureReading, vocabulary: Vocabulary) -> Segmentation:
         """Asks labels of a stored reading, which was made of the whole picture."""
@@ -206,7 +217,7 @@ class Segmenter:
         maps = self._score_own(read.picture, vocabulary, "shared", lambda plan: score_reading(self.method, read.reading, plan))
         seconds = {"score": time.perf_counter() - began}
         record = dataclasses.replace(self.record(vocabulary), prompting="shared", tile="none")
-        return self._finish(read.picture, vocabulary, maps, record, seconds)
+        return self._draw(read.picture, vocabulary, maps, record, seconds)
 
     def _score(self, pictures: Sequence[Picture], plan: TextPlan) -> Scored:
         """(pictures, labels, h, w) of pictures that share a pass; a large one, which is alone, also by tiles."""
@@ -246,10 +257,9 @@ class Segmenter:
 
     def record(self, vocabulary: Vocabulary) -> Record:
         """How this segmenter makes its results for a vocabulary: everything but the timings."""
-        threshold = self._threshold_for(vocabulary)
         return dataclasses.replace(
             self.reader.record(self.method, vocabulary), prompting=self.method.prompting, tile=self.tile,
-            background=threshold if self.background_word is None else self.background_word,
+            background=self._recorded_background(vocabulary),
             category_filter=self.category_filter.settings if self.category_filter is not None else None,
             captioner=self.captioner.source if self.captioner is not None else None,
         )  # fmt: skip
@@ -258,15 +268,13 @@ class Segmenter:
         """The threshold; the method's own gives way to a label that is marked as background."""
         return None if self._gives_way and any(label.background for label in vocabulary) else self.threshold
 
-    def _finish(
+    def _recorded_background(self, vocabulary: Vocabulary) -> float | str | None:
+        return self._threshold_for(vocabulary) if self.background_word is None else self.background_word
+
+    def _draw(
         self, picture: Picture, vocabulary: Vocabulary, maps: ScoreMaps, record: Record, seconds: Mapping[str, float]
     ) -> Segmentation:
-        """Score maps to the picture's own size."""
-        began = time.perf_counter()
-        refiner, threshold = self.reader.refiner(picture, maps.maps.shape[-2:]), self._threshold_for(vocabulary)
-        result = Segmentation.from_maps(maps, picture, vocabulary, record, background=threshold, refiner=refiner)
-        timings = {**seconds, "full_size": time.perf_counter() - began}
-        return dataclasses.replace(result, record=dataclasses.replace(record, timings=timings))
+        return self.reader.draw(picture, vocabulary, maps, record, seconds, threshold=self._threshold_for(vocabulary))
 
     def _plan(self, vocabulary: Vocabulary, prompting: Prompting, continue_prompt: Continue | None) -> TextPlan:
         return plan_text(self.backbone.text, vocabulary, self.method.wording(), prompting, continue_prompt=continue_prompt)

@@ -114,12 +114,8 @@ class DecoderSegmenter:
             scores = self._score(pictures, vocabulary)
             each = (time.perf_counter() - began) / len(pictures)
             for picture, maps in zip(pictures, scores, strict=True):
-                before = time.perf_counter()
-                refiner = self.reader.refiner(picture, maps.shape[-2:])
                 scored = ScoreMaps(maps, "none", (True,) * len(vocabulary), self.method.meaning)
-                result = Segmentation.from_maps(scored, picture, vocabulary, record, refiner=refiner)
-                timings = {"read_and_score": each, "full_size": time.perf_counter() - before}
-                yield dataclasses.replace(result, record=dataclasses.replace(record, timings=timings))
+                yield self.reader.draw(picture, vocabulary, scored, record, {"read_and_score": each})
 
     def _score(self, pictures: Sequence[Picture], vocabulary: Vocabulary) -> Tensor:
         """(pictures, labels, h, w) float32: probabilities among the classes that compete, the background first."""

@@ -2,7 +2,6 @@
 
 import math
 import random
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +47,7 @@ class BenchmarkResult:
         words: IoU by word, for the words that occur.
         scenes: how many were segmented.
         labels: what was asked for, a key of `ASK`.
-        seconds: wall time per scene, of all that were compared in one run.
+        seconds: per scene, for reading, scoring and drawing it.
     """
 
     miou: float
@@ -90,7 +89,7 @@ def compare_drawings(
     """`run_benchmark` for segmenters that differ in how they draw scores, by refiner or threshold: the first alone reads the scenes.
 
     Args:
-        segmenters: one or more; of all but the first only `Segmenter.redraw` is used.
+        segmenters: one or more with the same method and settings; of all but the first only `Segmenter.redraw` is used.
         limit: as for `run_benchmark`, like what follows.
         split: which scenes.
         labels: what competes.
@@ -99,7 +98,12 @@ def compare_drawings(
 
     Returns:
         One result for each segmenter.
+
+    Raises:
+        SettingsError: none to compare, segmenters that would score differently, or a limit or label choice that cannot be used.
     """
+    if not segmenters or len({(one.method, one.seed, one.tile, one.background_word) for one in segmenters}) > 1:
+        raise SettingsError("give one or more segmenters that differ in refiner and threshold only")
     if labels not in ASK:
         raise SettingsError(f"labels must be one of {', '.join(ASK)}, not {labels!r}")
     if limit < 1:
@@ -107,19 +111,19 @@ def compare_drawings(
     drawn = open_scenes(scenes)
     names = [word.name for word in drawn.words.all]
     counts: list[Counts] = [np.zeros((len(names), len(names) + 1), dtype=np.int64) for _ in segmenters]
-    began = time.perf_counter()
+    seconds = [0.0] * len(segmenters)
     done = 0
     for batch in _batches(drawn, limit, split, 25):
         for scene, result in zip(batch, _segment(segmenters[0], batch, drawn, labels, done), strict=True):
             drawings = [result, *(other.redraw(result) for other in segmenters[1:])]
             own = [count_pixels(scene.labels, _to_words(drawing, names), classes=len(names)) for drawing in drawings]
-            for total, one in zip(counts, own, strict=True):
-                total += one
+            for place, (drawing, one) in enumerate(zip(drawings, own, strict=True)):
+                counts[place] += one
+                seconds[place] += sum(drawing.record.timings.values())
             if on_scene:
                 on_scene(SceneScore(done, scene.words, mean_iou(own[0]), pixel_accuracy(own[0])))
             done += 1
-    seconds = (time.perf_counter() - began) / done
-    return [_result(total, names, done, labels, seconds) for total in counts]
+    return [_result(total, names, done, labels, spent / done) for total, spent in zip(counts, seconds, strict=True)]
 
 
 def _result(counts: Counts, names: Sequence[str], scenes: int, labels: Asked, seconds: float) -> BenchmarkResult:

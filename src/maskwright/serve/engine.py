@@ -23,7 +23,7 @@ from maskwright.grouping import Grouper, share_passes
 from maskwright.images import Picture, Size
 from maskwright.methods import DISCOVERY_METHODS, READ_ONCE, REGION_METHODS, Methods, make_method
 from maskwright.passes import score_reading
-from maskwright.projection import FloatMap, Projection
+from maskwright.projection import FloatMap
 from maskwright.reader import Reader
 from maskwright.readings.probe import Probe
 from maskwright.readings.reading import Reading
@@ -147,8 +147,7 @@ class Engine:
 
     def heat(self, picture: Picture, maps: ScoreMaps, options: SegmentOptions) -> FloatMap:
         """The score of the first label at every pixel, (H, W) float32. Any thread."""
-        refiner = self.segmenter(options).reader.refiner(picture, maps.maps.shape[-2:])
-        return Projection(maps, picture.size, refiner)(0)
+        return self.segmenter(options).reader.projection(picture, maps)(0)
 
     def regions(self, stored: StoredReading, options: RegionOptions) -> Segmentation:
         """Regions of a picture that was read before. Any thread.

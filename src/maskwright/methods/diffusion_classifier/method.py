@@ -17,7 +17,7 @@ from maskwright.text.planning import plan_text
 from maskwright.text.wording import Prompting, Wording
 from maskwright.vocabulary import Label, Vocabulary
 
-GONE = 0.01  # a label that left is so far below the lowest score of those that stay
+LEAST = 0.01  # the best label of a pixel scores so much at least; labels that left score 0
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class DiffusionClassifier:
         weight: of the evidence beside attention.
         hops: of self-attention over evidence and attention.
         sharpen: power to which self-attention is raised for these hops; 1 leaves it as it is.
+        contrast: how steeply a label falls behind the best one of a pixel.
         template: the prompt of a label or of labels joined.
         padding: "merged" or "exact" padding; the prompts of the looks are always whole.
         squash: read at the model's square.
     """
 
     name: ClassVar[str] = "diffusion-classifier"
-    meaning: ClassVar[str] = "attention among the words that are left, stretched to 0..1, plus how much the word helps to remove noise"
+    meaning: ClassVar[str] = "attention and how much the word helps to remove noise; less where another word does better"
     stretch: ClassVar[Literal["label", "none"]] = "none"
     background: ClassVar[float | None] = 0.5
 
@@ -63,6 +64,7 @@ class DiffusionClassifier:
     weight: float = 8.0
     hops: int = 1
     sharpen: float = 1.5
+    contrast: float = 5.0
     template: str = "a photograph of {}"
     padding: Literal["merged", "exact"] = "merged"
     squash: bool = False
@@ -78,6 +80,8 @@ class DiffusionClassifier:
             raise SettingsError(f"weight and hops must be 0 or more, not {self.weight} and {self.hops}")
         if not self.sharpen >= 0:
             raise SettingsError(f"sharpen must be 0 or more, not {self.sharpen}")
+        if not self.contrast > 0:
+            raise SettingsError(f"contrast must be above 0, not {self.contrast}")
         if not self.factors:
             raise SettingsError("factors must name one or more")
         self.wording()  # refuses its own settings
@@ -110,8 +114,9 @@ class DiffusionClassifier:
         gains, asked = self.evidence(reading, keys)
         kept = [asked[place] for place in self.present(gains[asked])]
         competing = self.attention(reading, keys, kept) + self.weight * gains[kept]
-        scores = torch.full_like(gains, float(competing.min()) - GONE)
-        scores[kept] = competing
+        best = competing.amax(0)
+        scores = torch.zeros_like(gains)
+        scores[kept] = best.clamp(LEAST, 1) * (self.contrast * (competing - best)).exp()
         return scores
 
     def evidence(self, reading: Reading, keys: TextKeys) -> tuple[Tensor, list[int]]:

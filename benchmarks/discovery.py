@@ -84,7 +84,7 @@ def table(
     for title, (method, settings) in rows.items():
         print(f"| {title} | {row(scenes(Discoverer(backbone, method, settings=settings, refine=refine), name, limit))} |", flush=True)
     for folder in ("horses", "davis") if data else ():
-        print(f"\n{folder}\n{HEADING}", flush=True)
+        print(f"\n{folder}, refine {refine}\n{HEADING}", flush=True)
         words: dict[str, Vocabulary] = {}
         for title, (method, settings) in rows.items():
             discoverer = Discoverer(backbone, method, settings=settings, refine=refine)

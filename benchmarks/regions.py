@@ -89,7 +89,7 @@ def main() -> None:
         print(f"\n{title}, refine {refine}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
         for regions in ("auto", "oracle"):
             classes_table(backbone, pictures, options.limit, regions=regions, refine=refine)
-    heading = "\nbsds100\n| method | covering | best annotator | Rand | IoU, best annotator | VI |\n|---|---|---|---|---|---|"
+    heading = f"\nbsds100, refine {refine}\n| method | covering | best annotator | Rand | IoU, best annotator | VI |\n|---|---|---|---|---|---|"
     if annotated:
         print(heading, flush=True)
         annotators_table(backbone, annotated, options.limit, refine=refine)

@@ -21,7 +21,6 @@ from maskwright.backbones.unet import UNetBackbone
 from maskwright.datasets.scenes import open_scenes
 from maskwright.evaluation.confusion import count_pixels, mean_iou
 from maskwright.evaluation.scenes import Asked, BenchmarkResult, compare_drawings
-from maskwright.images import upsample
 from maskwright.methods import METHODS, READ_ONCE
 from maskwright.refine import REFINERS, make_refiner
 from maskwright.segmenter import Segmenter
@@ -46,7 +45,7 @@ def ceiling(scenes: str, split: str, limit: int, grid: int, refine: str) -> floa
     for scene in drawn.scenes(limit, split=split):
         one_hot = torch.nn.functional.one_hot(torch.from_numpy(scene.labels).long(), classes).permute(2, 0, 1).float()
         coarse = torch.nn.functional.adaptive_avg_pool2d(one_hot, grid)
-        restored = make_refiner(refine, scene.image, grid=(grid, grid))(upsample(coarse, scene.labels.shape))
+        restored = make_refiner(refine, scene.image, grid=(grid, grid))(coarse)
         counts += count_pixels(scene.labels, restored.argmax(0).numpy(), classes=classes)
     return 100 * mean_iou(counts)
 

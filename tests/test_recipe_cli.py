@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
 from maskwright_recipes.cli import app
+from maskwright_recipes.tune import measure
 from tests.command_line import restored
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -71,6 +72,9 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
     assert code == 1 and "holds something that is no model: name a new folder" in output and words.is_file()
     code, output = run("tune", "--words", words, "--model", model, "--limit", 2, "--try", "timesteps=[[50],[300]]")
     assert code == 0 and output.count("timesteps") == 4
+    asked = {"words": words, "limit": 2}
+    plain, refined = (next(measure(str(model), "diffsegmenter", {}, refine=name, **asked)) for name in ("none", "pamr"))
+    assert (plain.given, plain.competing) != (refined.given, refined.competing)
     code, output = run("sheet", tmp_path / "sheet.png", "--words", words, "--model", model, "--count", 2, "--device", "cpu")
     assert code == 0 and Image.open(tmp_path / "sheet.png").size == (260, 130)
 

@@ -156,11 +156,11 @@ class Segmenter:
         """
         if not isinstance(result.score_source, Projection) or result.record.method != self.method.name:
             raise SettingsError(f"a result of {result.record.method} cannot be drawn again by {self.method.name}: use its own method")
-        background = self._recorded_background(result.vocabulary)
         if self.background_word is not None and Vocabulary.parse(result.vocabulary, background=self.background_word) != result.vocabulary:
             raise SettingsError(f"{self.background_word!r} took no part in this result as background: segment the picture again")
+        background = self._recorded_background(result.vocabulary)
         if background is None and isinstance(result.record.background, str):
-            background = result.record.background
+            background = result.record.background  # the word still competes
         record = dataclasses.replace(result.record, refine=self.refine, background=background)
         return self._draw(result.picture, result.vocabulary, result.score_source.maps, record, result.record.timings)
 

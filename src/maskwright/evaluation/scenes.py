@@ -102,14 +102,15 @@ def compare_drawings(
     Raises:
         SettingsError: none to compare, segmenters that would score differently, or a limit or label choice that cannot be used.
     """
-    if not segmenters or len({(one.method, one.seed, one.tile, one.background_word) for one in segmenters}) > 1:
-        raise SettingsError("give one or more segmenters that differ in refiner and threshold only")
     if labels not in ASK:
         raise SettingsError(f"labels must be one of {', '.join(ASK)}, not {labels!r}")
     if limit < 1:
         raise SettingsError(f"limit must be at least 1, not {limit}")
     drawn = open_scenes(scenes)
     names = [word.name for word in drawn.words.all]
+    asking = [_asking(one, Vocabulary.parse(names)) for one in segmenters]
+    if not asking or any(one != asking[0] for one in asking):
+        raise SettingsError("give one or more segmenters that differ in refiner and threshold only")
     counts: list[Counts] = [np.zeros((len(names), len(names) + 1), dtype=np.int64) for _ in segmenters]
     seconds = [0.0] * len(segmenters)
     done = 0
@@ -124,6 +125,11 @@ def compare_drawings(
                 on_scene(SceneScore(done, scene.words, mean_iou(own[0]), pixel_accuracy(own[0])))
             done += 1
     return [_result(total, names, done, labels, spent / done) for total, spent in zip(counts, seconds, strict=True)]
+
+
+def _asking(segmenter: Segmenter, vocabulary: Vocabulary) -> dict[str, Any]:
+    """All that a segmenter's scores depend on, as its records tell it."""
+    return {**segmenter.record(vocabulary).as_dict(), "refine": None, "background": segmenter.background_word}
 
 
 def _result(counts: Counts, names: Sequence[str], scenes: int, labels: Asked, seconds: float) -> BenchmarkResult:

@@ -28,6 +28,8 @@ from maskwright.methods import REGION_METHODS
 from maskwright.refine import REFINERS
 from maskwright.segmentation import Segmentation
 
+CLASSES_HEADING = "| method | regions | matched | pictures | found |\n|---|---|---|---|---|"
+ANNOTATORS_HEADING = "| method | covering | best annotator | Rand | IoU, best annotator | VI |\n|---|---|---|---|---|---|"
 
 def group_all(grouper: Grouper, pictures: EvaluationSet, limit: int) -> Iterator[tuple[dict[str, Segmentation], Picture, int]]:
     """Results of all methods, the picture and its position, for the first pictures of a set."""
@@ -86,20 +88,19 @@ def main() -> None:
         named["coco100"] = open_dataset(f"folder:{options.data / 'coco100'}")
     annotated = open_dataset(f"folder:{options.data / 'bsds100'}") if options.data else None
     for title, pictures in named.items():
-        print(f"\n{title}, refine {refine}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
+        print(f"\n{title}, refine {refine}\n{CLASSES_HEADING}", flush=True)
         for regions in ("auto", "oracle"):
             classes_table(backbone, pictures, options.limit, regions=regions, refine=refine)
-    heading = f"\nbsds100, refine {refine}\n| method | covering | best annotator | Rand | IoU, best annotator | VI |\n|---|---|---|---|---|---|"
     if annotated:
-        print(heading, flush=True)
+        print(f"\nbsds100, refine {refine}\n{ANNOTATORS_HEADING}", flush=True)
         annotators_table(backbone, annotated, options.limit, refine=refine)
     randomise(backbone, 0)
     print("\nuntrained networks", flush=True)
     for title, pictures in named.items():
-        print(f"\n{title}, refine {refine}\n| method | regions | matched | pictures | found |\n|---|---|---|---|---|", flush=True)
+        print(f"\n{title}, refine {refine}\n{CLASSES_HEADING}", flush=True)
         classes_table(backbone, pictures, options.limit, regions="auto", refine=refine, note=", untrained")
     if annotated:
-        print(heading, flush=True)
+        print(f"\nbsds100, refine {refine}\n{ANNOTATORS_HEADING}", flush=True)
         annotators_table(backbone, annotated, options.limit, refine=refine, note=", untrained")
 
 

@@ -69,7 +69,7 @@ class Truth:
         """Picture (H, W, 3) and mask (H, W) of the first scenes from a seed on that show a label."""
         seed = first
         while count:
-            if any(self.lookup[place] for place in self.scenes.contents(seed, split=split)[0]):
+            if any(self.lookup[place] for place in self.scenes.contents(seed, split=split).objects):
                 scene = self.scenes.render(seed, split=split, side=self.side)
                 count -= 1
                 yield scene.image, self.lookup[scene.labels]

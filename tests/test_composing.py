@@ -23,7 +23,7 @@ def library():
 def both(library):
     """Pictures in 0..1 and label maps of the same contents: composed, and painted."""
     scenes = open_scenes()
-    objects, grounds, _ = Plans(scenes, 0, COUNT, 1)[0]
+    objects, grounds, _, _ = Plans(scenes, 0, COUNT, 1)[0]
     composed = compose_batch(library, torch.tensor(objects), torch.tensor(grounds), generator=torch.Generator().manual_seed(0))
     painted = [scenes.render(seed) for seed in range(COUNT)]
     pictures = torch.from_numpy(np.stack([scene.image for scene in painted])).permute(0, 3, 1, 2) / 255
@@ -92,6 +92,22 @@ def test_flags_are_not_mirrored_and_crowds_are_smaller():
     assert pictures.shape == (6, 3, 128, 128) and set(labels.unique().tolist()) == {flag, 115}
 
 
+def test_portraits_are_larger_upright_and_in_the_middle(library):
+    objects = torch.zeros(400, 3, dtype=torch.long)
+    objects[:, 1:] = -1
+    portraits = torch.arange(400) < 200
+    poses = draw_poses(library, objects, generator=torch.Generator().manual_seed(0), portraits=portraits)
+    style = library.style.for_portraits()
+    near, usual = poses.centre[:200, 0] / 64, poses.centre[200:, 0] / 64
+    assert style.place[0] <= near.min() and near.max() <= style.place[1] and usual.min() < 0.2 and usual.max() > 0.8
+    assert poses.pixels[:200, 0].min() >= round(style.scale[0] * 64) > poses.pixels[200:, 0].min()
+    assert poses.angle[:200, 0].abs().max() <= style.turn * torch.pi / 180 < poses.angle[200:, 0].abs().max()
+    grounds, generator = torch.zeros(400, dtype=torch.long), torch.Generator().manual_seed(0)
+    _, labels = compose_batch(library, objects, grounds, generator=generator, portraits=portraits)
+    shown = (labels == 0).float().mean((1, 2))
+    assert shown[:200].mean() > 1.4 * shown[200:].mean()
+
+
 def test_light_blur_and_noise_do_what_they_say(library):
     snow, sand = 4, 2
 
@@ -114,3 +130,10 @@ def test_batches_follow_their_number_and_the_seed(library):
     assert torch.equal(two[0], again[0]) and two[1] == again[1] and not torch.equal(one[0], two[0])
     assert one[0].shape == (4, 3, 64, 64) and -1 <= one[0].min() < -0.2 and one[0].max() <= 1
     assert two[1] == [scenes.captions(seed, count=1)[0] for seed in range(4, 8)]
+
+
+def test_plans_say_which_scenes_are_portraits():
+    full = open_scenes("scenes-full")
+    objects, _, portraits, _ = Plans(full, 0, 64, 1)[0]
+    assert 0 < portraits.sum() < 64 and ((objects[portraits] >= 0).sum(1) == 1).all()
+    assert portraits.tolist() == [full.contents(seed).portrait for seed in range(64)]

@@ -1,5 +1,7 @@
 """The full scene set: many words, families, proper nouns, tints; exact, reproducible, in splits that never meet."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
@@ -9,7 +11,7 @@ from maskwright.datasets.grounds import GROUNDS
 from maskwright.datasets.registry import open_dataset
 from maskwright.datasets.rich_captions import caption_words, describe
 from maskwright.datasets.scene_set import SceneItem
-from maskwright.datasets.scenes import open_scenes
+from maskwright.datasets.scenes import SceneSet, open_scenes
 from maskwright.datasets.word_list import Word
 from maskwright.errors import SettingsError
 from maskwright.evaluation.scenes import compare_drawings, run_benchmark, with_absent
@@ -50,10 +52,10 @@ def test_a_tint_changes_the_colour_and_nothing_else():
 def test_labels_are_exact_and_every_object_shows():
     for seed in range(12):
         scene = FULL.render(seed)
-        objects, ground = FULL.contents(seed)
+        shown = FULL.contents(seed)
         assert {NAMES[n] for n in np.unique(scene.labels)} == set(scene.words)
-        assert set(scene.words) == {NAMES[n] for n in objects} | {FULL.words.grounds[ground].name}
-        assert scene.image.shape == (128, 128, 3) and 1 <= len(objects) <= 6
+        assert set(scene.words) == {NAMES[n] for n in shown.objects} | {FULL.words.grounds[shown.ground].name}
+        assert scene.image.shape == (128, 128, 3) and 1 <= len(shown.objects) <= 6
 
 
 def test_the_same_seed_gives_the_same_scene_and_splits_never_meet():
@@ -66,7 +68,7 @@ def test_the_same_seed_gives_the_same_scene_and_splits_never_meet():
 
 def test_fine_scenes_put_one_family_or_proper_nouns_side_by_side():
     families, proper = [set(kin) for kin in FULL.words.families], set(FULL.words.proper)
-    drawn = [set(FULL.contents(seed, split="benchmark-fine")[0]) for seed in range(300)]
+    drawn = [set(FULL.contents(seed, split="benchmark-fine").objects) for seed in range(300)]
     assert all(len(kinds) >= 2 for kinds in drawn)
     assert all(kinds <= proper or any(kinds <= kin for kin in families) for kinds in drawn)
     assert sum(kinds <= proper for kinds in drawn) > 30
@@ -74,7 +76,7 @@ def test_fine_scenes_put_one_family_or_proper_nouns_side_by_side():
 
 
 def test_scenes_repeat_a_kind_now_and_then():
-    drawn = [FULL.contents(seed)[0] for seed in range(400)]
+    drawn = [FULL.contents(seed, split="tuning").objects for seed in range(400)]
     repeated = np.mean([len(set(objects)) < len(objects) for objects in drawn])
     assert 0.08 < repeated < 0.22
     assert max(len(objects) for objects in drawn) == 6 and min(len(objects) for objects in drawn) == 1
@@ -117,7 +119,7 @@ def test_close_ups_show_fewer_objects_of_the_same_size():
     assert near.list.style.scale == pytest.approx((0.44, 1.0)) and FULL.list.side == 128
 
     def sizes(scenes):
-        drawn = [scenes.render(seed) for seed in range(60)]
+        drawn = [scenes.render(seed, split="tuning") for seed in range(60)]
         return [np.count_nonzero(scene.labels == kind) for scene in drawn for kind in np.unique(scene.labels)[:-1]]
 
     assert 0.6 < np.median(sizes(near)) / np.median(sizes(FULL)) < 1.6
@@ -175,3 +177,25 @@ def test_it_opens_as_a_data_set(split):
     assert present <= competing
     if split == "benchmark-fine":
         assert len(competing) > 2
+
+
+def test_portraits_are_training_scenes_of_one_large_object_in_the_middle():
+    shown = [FULL.contents(seed) for seed in range(300)]
+    portraits = [seed for seed, one in enumerate(shown) if one.portrait]
+    assert 0.4 < len(portraits) / len(shown) < 0.6
+    assert all(len(shown[seed].objects) == 1 for seed in portraits)
+    assert not any(FULL.contents(seed, split=split).portrait for split in ("tuning", "benchmark", "benchmark-fine") for seed in range(300))
+    for scenes in (FULL, FULL.close_up(64)):
+        side = scenes.list.side
+        masks = [scenes.render(seed).labels < len(FULL.words.objects) for seed in portraits[:40]]
+        boxes = np.array([[(places.min(), places.max() + 1) for places in np.nonzero(mask)] for mask in masks]) / side
+        assert np.median(np.abs(boxes.mean(-1) - 0.5)) < 0.06 and np.abs(boxes.mean(-1) - 0.5).max() < 0.25, "in the middle"
+        spans = (boxes[..., 1] - boxes[..., 0]).max(1)
+        assert np.median(spans) > 0.5 and spans.min() > 0.3, "large"
+
+
+def test_without_portraits_nothing_changes_for_the_other_scenes():
+    without = SceneSet("scenes-full")
+    without.list = dataclasses.replace(FULL.list, style=dataclasses.replace(FULL.list.style, portrait=0.0))
+    assert not any(without.contents(seed).portrait for seed in range(100))
+    assert np.array_equal(FULL.render(4, split="benchmark").image, without.render(4, split="benchmark").image)

@@ -66,7 +66,7 @@ def test_few_words_are_enough():
 def test_only_training_scenes_have_them():
     def trusted(split: str) -> float:
         scenes = [(FULL.contents(seed, split=split), FULL.captions(seed, split=split, count=1)[0]) for seed in range(200)]
-        return float(np.mean([named(text) <= {*objects, len(WORDS.objects) + ground} for (objects, ground), text in scenes]))
+        return float(np.mean([named(text) <= {*shown.objects, len(WORDS.objects) + shown.ground} for shown, text in scenes]))
 
     assert trusted("train") < 0.75
     assert trusted("benchmark") > 0.85 > trusted("train"), "plurals aside, the other splits are told what they show"

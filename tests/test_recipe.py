@@ -316,3 +316,15 @@ def test_the_bundled_model_loads_in_diffusers():
     pipeline = StableDiffusionPipeline.from_pretrained(find_row("sticker").folder, safety_checker=None)
     image = pipeline("a dog on grass", num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images[0]
     assert image.shape == (64, 64, 3) and np.isfinite(image).all()
+
+
+@pytest.mark.parametrize("compose", ["painter", "device"])
+def test_scenes_that_another_training_saw_can_be_left_out(tiny_words, tmp_path, compose):
+    from maskwright_recipes.steps import make_plan
+
+    def first(skip, start):
+        plan = make_plan(tiny_words, out=tmp_path, size="small", device=CPU, font=tmp_path, workers=0, compose=compose, skip=skip)
+        pixels, captions = next(plan.batches(start, 2, 1))
+        return pixels.numpy().tobytes(), tuple(captions)
+
+    assert first(6, 0) == first(0, 6) != first(0, 0)

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from maskwright.datasets.painting import paint_scene
+from maskwright.datasets.scene_style import SceneStyle
 from maskwright.datasets.scenes import SceneSet, open_scenes
-from maskwright.datasets.word_list import SceneStyle, find_word_list, plural_of, read_word_list
+from maskwright.datasets.word_list import find_word_list, plural_of, read_word_list
 from maskwright.errors import SettingsError
 from maskwright_recipes import NOTO
 from maskwright_recipes.atlas import draw_atlas
@@ -85,6 +86,7 @@ def test_sequences_and_flags_are_drawn_as_one_glyph(tmp_path):
         ("[style]\nscale = 3\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"\[style\] scale cannot be 3"),
         ("[style]\nscale = [25, 70]\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"scale \[25, 70\] is no share of the side"),
         ("[style]\nscale = [0.01, 0.7]\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"scale \[0.01, 0.7\] is no share"),
+        ("[style]\nplace = [10, 90]\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"place \[10, 90\] is no share of the side"),
         ("[style]\nvisible = 5\n[objects]\ndog = { glyph = 'x' }\n[grounds]\ngrass = {}", r"visible must be a share of an object"),
         ("[objects", r"cannot be read"),
     ],

@@ -65,6 +65,7 @@ def train(
     autoencoder_steps: Annotated[int, typer.Option(metavar="NUMBER", help="Of the autoencoder, where there is none.", min=1)] = 4000,
     minutes: Annotated[float | None, typer.Option(metavar="NUMBER", help="Stop training after so many.", min=0)] = None,
     side: Annotated[int | None, typer.Option(metavar="PIXELS", help="Begin cheaply, on close-ups of this side.", min=16)] = None,
+    skip: Annotated[int, typer.Option(metavar="NUMBER", help="Leave out the first scenes: those that the model of --init saw.", min=0)] = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile: slow at the start, then faster.")] = False,
     device: Device = "auto", workers: Workers = 1, compose: Compose = "auto", font: Font = NOTO,
 ) -> None:  # fmt: skip
@@ -73,7 +74,9 @@ def train(
     from maskwright_recipes.text_to_image import Course
     from maskwright_recipes.training import choose_device
 
-    plan = make_plan(words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose, side=side)
+    plan = make_plan(
+        words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose, side=side, skip=skip
+    )  # fmt: skip
     course = Course(
         samples, batch or plan.size.batch, plan.size.rate if rate is None else rate,
         plan.size.average if average is None else average, compiled=compiled, minutes=minutes,

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from maskwright.datasets.grounds import GROUNDS
+from maskwright.datasets.scene_style import SceneStyle
 from maskwright.datasets.scenes import SceneSet
-from maskwright.datasets.word_list import CELL, SceneStyle
+from maskwright.datasets.word_list import CELL
 
 LEVELS = 3  # artwork at full, half and quarter size
 GAP = 2  # pixels between them
@@ -120,23 +121,29 @@ def _levels(art: Image.Image) -> Tensor:
     return sheet
 
 
-def draw_poses(library: Library, objects: Tensor, *, generator: torch.Generator) -> Poses:
-    """Draws how objects (scenes, objects), -1 for none, stand."""
+def draw_poses(library: Library, objects: Tensor, *, generator: torch.Generator, portraits: Tensor | None = None) -> Poses:
+    """Draws how objects (scenes, objects), -1 for none, stand; `portraits` (scenes,) says which scenes are portraits."""
     style, side, device = library.style, library.side, library.device
+    larger = style.for_portraits()
+    chosen = (torch.zeros(len(objects), device=device) if portraits is None else portraits.float())[:, None]
 
     def uniform(low: float | Tensor, high: float | Tensor, *more: int) -> Tensor:
         return low + (high - low) * torch.rand(*objects.shape, *more, generator=generator, device=device)
 
+    def by_scene(usual: float, portrait: float) -> Tensor:
+        return usual + (portrait - usual) * chosen
+
     present, known = objects >= 0, objects.clamp(min=0)
-    low, high = style.scale
+    low, high = map(by_scene, style.scale, larger.scale)
+    nearest, farthest = (ends[..., None] for ends in map(by_scene, style.place, larger.place))
     amount = present.sum(1, keepdim=True)
     crowding = (style.crowd / amount.clamp(min=1)).sqrt().clamp(max=1) if style.crowd else torch.ones_like(amount, dtype=torch.float32)
-    turn = style.turn * torch.pi / 180
+    turn = by_scene(style.turn, larger.turn) * torch.pi / 180
     flipped = (torch.rand(objects.shape, generator=generator, device=device) < style.flip) & library.mirrored[known]
     variant = (torch.rand(objects.shape, generator=generator, device=device) * library.count[known]).long()
     return Poses(
         artwork=library.first[known] + variant, present=present, pixels=(side * uniform(low, (high * crowding).clamp(min=low))).round(),
-        angle=uniform(-turn, turn), flipped=1 - 2 * flipped.float(), centre=uniform(0.12, 0.88, 2) * side,
+        angle=uniform(-turn, turn), flipped=1 - 2 * flipped.float(), centre=uniform(nearest, farthest, 2) * side,
         brightness=uniform(*style.brightness), colour=uniform(*style.colour),
     )  # fmt: skip
 
@@ -170,9 +177,10 @@ def find_owners(library: Library, poses: Poses, *, side: int) -> Tensor:
     return owners
 
 
-def place_objects(library: Library, objects: Tensor, *, generator: torch.Generator) -> Poses:
-    """Poses in which every object shows enough of itself, or the best of a few."""
-    tried = draw_poses(library, objects.repeat(PLACEMENTS, 1), generator=generator)
+def place_objects(library: Library, objects: Tensor, *, generator: torch.Generator, portraits: Tensor | None = None) -> Poses:
+    """Poses in which every object shows enough of itself, or the best of a few; arguments as those of `draw_poses`."""
+    repeated = None if portraits is None else portraits.repeat(PLACEMENTS)
+    tried = draw_poses(library, objects.repeat(PLACEMENTS, 1), generator=generator, portraits=repeated)
     side = library.side // COARSE
     owners = find_owners(library, tried, side=side)
     shown = torch.stack([(owners == number + 1).sum((1, 2)) for number in range(objects.shape[1])], dim=1)
@@ -183,7 +191,9 @@ def place_objects(library: Library, objects: Tensor, *, generator: torch.Generat
     return Poses(**{name: value[rows] for name, value in vars(tried).items()})
 
 
-def compose_batch(library: Library, objects: Tensor, grounds: Tensor, *, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def compose_batch(
+    library: Library, objects: Tensor, grounds: Tensor, *, generator: torch.Generator, portraits: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Composes scenes.
 
     Args:
@@ -191,6 +201,7 @@ def compose_batch(library: Library, objects: Tensor, grounds: Tensor, *, generat
         objects: (scenes, objects) positions of words in painting order, -1 for none.
         grounds: (scenes,) positions of ground words.
         generator: on the library's device.
+        portraits: (scenes,) bool, which scenes are portraits of their one object; None: none.
 
     Returns:
         Pictures (scenes, 3, side, side) float32 in 0..1, and label maps (scenes, side, side) int64: positions of words, objects
@@ -201,7 +212,7 @@ def compose_batch(library: Library, objects: Tensor, grounds: Tensor, *, generat
     image = library.grounds[grounds, picked].float() / 255
     mirrored = torch.rand(count, generator=generator, device=library.device) < 0.5
     image = torch.where(mirrored[:, None, None, None], image.flip(3), image)
-    poses = place_objects(library, objects, generator=generator)
+    poses = place_objects(library, objects, generator=generator, portraits=portraits)
     labels = (grounds + len(library.first))[:, None, None].expand(-1, side, side).clone()
     for number in range(objects.shape[1]):
         layer = sample_object(library, poses, number, side=side)

@@ -31,6 +31,7 @@ class Plan:
         device: where to train.
         workers: threads that paint, or processes that plan for the device to compose.
         composed: whether batches are composed on the device instead of painted by the renderer.
+        skip: training scenes left out at the beginning.
     """
 
     scenes: SceneSet
@@ -39,9 +40,11 @@ class Plan:
     device: torch.device
     workers: int = 1
     composed: bool = False
+    skip: int = 0
 
     def batches(self, start: int, size: int, count: int) -> Iterator[Batch]:
-        """Batches of training scenes from seed `start` on."""
+        """Batches of training scenes, without the first `start` of those that are not left out."""
+        start += self.skip
         if not self.composed:
             return painted_batches(self.scenes, start, size, workers=max(1, self.workers))
         return composed_batches(self.library(), self.scenes, start, size, batches=count, workers=self.workers)
@@ -76,7 +79,7 @@ def folder_of(words: str | Path) -> Path:
 
 def make_plan(
     words: str | Path, *, out: Path | None, size: str | None, device: torch.device, font: Path, workers: int, compose: str,
-    side: int | None = None,
+    side: int | None = None, skip: int = 0,
 ) -> Plan:  # fmt: skip
     """Reads the list and chooses what was left open; with a `side` of its own, scenes are close-ups of that many pixels.
 
@@ -91,7 +94,7 @@ def make_plan(
     if side:
         choose_size(chosen.name, side)
         scenes = scenes.close_up(side)
-    return Plan(scenes, chosen, out or folder_of(words), device, workers, composed)
+    return Plan(scenes, chosen, out or folder_of(words), device, workers, composed, skip)
 
 
 def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = AUTOENCODER_BATCH, init: Path | None = None) -> None:

@@ -12,7 +12,7 @@ from maskwright.datasets.scenes import SceneSet
 from maskwright_recipes.composing import Library, compose_batch
 
 Batch = tuple[torch.Tensor, list[str]]
-Plan = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]
+Plan = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]
 
 
 def _painted(scenes: SceneSet, first: int, size: int) -> Batch:
@@ -38,7 +38,7 @@ def painted_batches(scenes: SceneSet, start: int, size: int, *, workers: int = 1
 
 
 class Plans(Dataset[Plan]):
-    """What the scenes of each batch show: objects (size, most) with -1 for none, grounds (size,), captions.
+    """What the scenes of each batch show: objects (size, most) with -1 for none, grounds (size,), portraits (size,), captions.
 
     Args:
         scenes: the set.
@@ -56,11 +56,12 @@ class Plans(Dataset[Plan]):
     def __getitem__(self, number: int) -> Plan:
         seeds = range(self.start + number * self.size, self.start + (number + 1) * self.size)
         objects = np.full((self.size, self.scenes.list.most), -1, dtype=np.int64)
-        grounds = np.zeros(self.size, dtype=np.int64)
+        grounds, portraits = np.zeros(self.size, dtype=np.int64), np.zeros(self.size, dtype=np.bool_)
         for row, seed in enumerate(seeds):
-            shown, grounds[row] = self.scenes.contents(seed)
-            objects[row, : len(shown)] = shown
-        return objects, grounds, [self.scenes.captions(seed, count=1)[0] for seed in seeds]
+            shown = self.scenes.contents(seed)
+            objects[row, : len(shown.objects)] = shown.objects
+            grounds[row], portraits[row] = shown.ground, shown.portrait
+        return objects, grounds, portraits, [self.scenes.captions(seed, count=1)[0] for seed in seeds]
 
 
 def composed_batches(library: Library, scenes: SceneSet, start: int, size: int, *, batches: int, workers: int = 4) -> Iterator[Batch]:
@@ -70,9 +71,9 @@ def composed_batches(library: Library, scenes: SceneSet, start: int, size: int, 
         pixels (size, 3, side, side) float32 in -1..1 on the device, and the captions.
     """
     plans = DataLoader(Plans(scenes, start, size, batches), batch_size=None, num_workers=workers, prefetch_factor=4 if workers else None)
-    for number, (objects, grounds, captions) in enumerate(plans):
+    for number, (*planned, captions) in enumerate(plans):
         generator = torch.Generator(library.device).manual_seed(start + number * size)
-        shown, ground = (torch.as_tensor(part).to(library.device) for part in (objects, grounds))
+        shown, ground, portraits = (torch.as_tensor(part).to(library.device) for part in planned)
         with torch.no_grad():
-            pixels, _ = compose_batch(library, shown, ground, generator=generator)
+            pixels, _ = compose_batch(library, shown, ground, generator=generator, portraits=portraits)
         yield pixels * 2 - 1, captions

@@ -8,8 +8,9 @@ import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter
 
 from maskwright.datasets.grounds import GROUNDS
+from maskwright.datasets.scene_style import SceneStyle
 from maskwright.datasets.textures import Array, turned
-from maskwright.datasets.word_list import SceneStyle, Word
+from maskwright.datasets.word_list import Word
 from maskwright.errors import SettingsError
 
 Layer = tuple[Image.Image, bool]  # artwork of an object, and whether it may be mirrored
@@ -54,7 +55,7 @@ def _paint(
     crowding = min(1.0, math.sqrt(style.crowd / max(1, len(layers)))) if style.crowd else 1.0
     for number, (artwork, mirrored) in enumerate(layers, start=1):
         shape = _shape(artwork, side, style, crowding, rng, mirrored=mirrored)
-        x, y = _place(shape, side, rng)
+        x, y = _place(shape, side, style, rng)
         left, top, right, bottom = max(x, 0), max(y, 0), min(x + shape.width, side), min(y + shape.height, side)
         pixels = np.asarray(shape, dtype=np.float32)[top - y : bottom - y, left - x : right - x] / np.float32(255)
         here = (slice(top, bottom), slice(left, right))
@@ -84,9 +85,9 @@ def _shape(
     return rgb
 
 
-def _place(shape: Image.Image, side: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Upper left corner (x, y) such that the centre is inside the middle 76 % of the picture."""
-    centre = rng.uniform(0.12, 0.88, 2) * side
+def _place(shape: Image.Image, side: int, style: SceneStyle, rng: np.random.Generator) -> tuple[int, int]:
+    """Upper left corner (x, y) such that the centre is where the style wants it."""
+    centre = rng.uniform(*style.place, 2) * side
     return round(centre[0] - shape.width / 2), round(centre[1] - shape.height / 2)
 
 

@@ -47,6 +47,21 @@ class Scene:
     caption: str
 
 
+@dataclass(frozen=True)
+class Contents:
+    """What a scene shows, before it is painted.
+
+    Attributes:
+        objects: positions in `words.objects` in painting order, one perhaps several times.
+        ground: position in `words.grounds`.
+        portrait: whether it is a portrait of its one object (`SceneStyle.for_portraits`).
+    """
+
+    objects: tuple[int, ...]
+    ground: int
+    portrait: bool = False
+
+
 class SceneSet:
     """All scenes of a word list.
 
@@ -66,9 +81,9 @@ class SceneSet:
         """Objects and grounds."""
         return self.list.words
 
-    def contents(self, seed: int, *, split: str = "train") -> tuple[list[int], int]:
-        """What the scene with this seed shows: positions of its objects in painting order, one perhaps several times, and of its ground."""
-        return self._draw(np.random.default_rng([SPLITS[split], seed]), self.list.most, related=split == "benchmark-fine")
+    def contents(self, seed: int, *, split: str = "train") -> Contents:
+        """What the scene with this seed shows, without painting it."""
+        return self._draw(np.random.default_rng([SPLITS[split], seed]), self.list.most, split)
 
     def render(self, seed: int, *, split: str = "train", side: int | None = None, most: int | None = None) -> Scene:
         """Renders the scene with this seed.
@@ -80,8 +95,7 @@ class SceneSet:
             most: at most so many objects, at least one; None: as the list says.
         """
         rng = np.random.default_rng([SPLITS[split], seed])
-        objects, ground = self._draw(rng, most or self.list.most, related=split == "benchmark-fine")
-        return self._finish(objects, ground, side or self.list.side, rng, split)
+        return self._finish(self._draw(rng, most or self.list.most, split), side or self.list.side, rng, split)
 
     def scenes(self, limit: int, *, split: str = "benchmark", side: int | None = None) -> Iterator[Scene]:
         """The first `limit` scenes of a split, in the fixed order."""
@@ -103,7 +117,8 @@ class SceneSet:
         if strange := [name for name in objects if name not in names] + [name for name in [ground] if name not in places]:
             raise SettingsError(f"the scenes have no {', '.join(strange)}: objects {', '.join(names)}; grounds {', '.join(places)}")
         rng = np.random.default_rng([SPLITS["composed"], seed])
-        return self._finish([names.index(name) for name in objects], places.index(ground), side or self.list.side, rng, "composed")
+        shown = Contents(tuple(names.index(name) for name in objects), places.index(ground))
+        return self._finish(shown, side or self.list.side, rng, "composed")
 
     def close_up(self, side: int) -> "SceneSet":
         """The same words on pictures of another side: objects keep their size in pixels, and are as many to the area.
@@ -122,9 +137,9 @@ class SceneSet:
 
     def captions(self, seed: int, *, split: str = "train", count: int = 4) -> tuple[str, ...]:
         """Further captions of the scene with this seed, written without painting it."""
-        objects, ground = self.contents(seed, split=split)
+        shown = self.contents(seed, split=split)
         rngs = [np.random.default_rng([SPLITS[split], seed, CAPTIONS, n]) for n in range(count)]
-        return tuple(self._caption(objects, ground, rng, split) for rng in rngs)
+        return tuple(self._caption(shown, rng, split) for rng in rngs)
 
     def rivals(self, names: Sequence[str]) -> tuple[int, ...]:
         """Positions in `words.all` of these words and of those that are hard to tell from them.
@@ -137,9 +152,11 @@ class SceneSet:
         places = {word.name: place for place, word in enumerate(self.words.all)}
         return tuple(sorted({kin for name in names for kin in rivals[places[name]]}))
 
-    def _draw(self, rng: np.random.Generator, most: int, *, related: bool) -> tuple[list[int], int]:
-        """Objects and ground of a scene; those of `related` scenes are one family, or proper nouns, at least two kinds."""
-        style, words = self.list.style, self.words
+    def _draw(self, rng: np.random.Generator, most: int, split: str) -> Contents:
+        """Objects and ground of a scene; those of "benchmark-fine" are one family, or proper nouns, at least two kinds."""
+        style, words, related = self.list.style, self.words, split == "benchmark-fine"
+        portrait = split == "train" and style.portrait > 0 and rng.random() < style.portrait
+        most = 1 if portrait else most
         count, kinds, pool = int(rng.integers(1, most + 1)), 1, np.arange(len(words.objects))
         if related or (style.family and rng.random() < style.family):
             pool, kinds = _choose_family(words, rng), min(2, most)
@@ -149,21 +166,22 @@ class SceneSet:
             copies = int(rng.integers(2, min(total, 4) + 1))
             objects = [objects[0]] * min(copies, most - kinds + 1) + objects[1 : max(kinds, total - copies + 1)]
             rng.shuffle(objects)
-        return objects, int(rng.integers(len(words.grounds)))
+        return Contents(tuple(objects), int(rng.integers(len(words.grounds))), portrait)
 
-    def _finish(self, objects: Sequence[int], ground: int, side: int, rng: np.random.Generator, split: str) -> Scene:
+    def _finish(self, shown: Contents, side: int, rng: np.random.Generator, split: str) -> Scene:
         """Paints the scene and writes its caption."""
-        layers = [(_one(self.artwork[number], rng), self.words.objects[number].mirrored) for number in objects]
-        image, owners = paint_scene(layers, self.words.grounds[ground], side=side, style=self.list.style, rng=rng)
-        labels = np.array([len(self.words.objects) + ground, *objects], dtype=np.uint8)[owners]
-        names = dict.fromkeys(self.words.objects[number].name for number in objects)
-        return Scene(image, labels, (*names, self.words.grounds[ground].name), self._caption(objects, ground, rng, split))
+        layers = [(_one(self.artwork[number], rng), self.words.objects[number].mirrored) for number in shown.objects]
+        style = self.list.style.for_portraits() if shown.portrait else self.list.style
+        image, owners = paint_scene(layers, self.words.grounds[shown.ground], side=side, style=style, rng=rng)
+        labels = np.array([len(self.words.objects) + shown.ground, *shown.objects], dtype=np.uint8)[owners]
+        names = dict.fromkeys(self.words.objects[number].name for number in shown.objects)
+        return Scene(image, labels, (*names, self.words.grounds[shown.ground].name), self._caption(shown, rng, split))
 
-    def _caption(self, objects: Sequence[int], ground: int, rng: np.random.Generator, split: str) -> str:
+    def _caption(self, shown: Contents, rng: np.random.Generator, split: str) -> str:
         """A caption in the list's style; only training scenes have some that name what is not there."""
         if split == "train" and self.list.style.absent and rng.random() < self.list.style.absent:
-            return list_keywords([*dict.fromkeys(objects), len(self.words.objects) + ground], self.words, rng)
-        things, place = Counter(self.words.objects[number] for number in objects), self.words.grounds[ground]
+            return list_keywords([*dict.fromkeys(shown.objects), len(self.words.objects) + shown.ground], self.words, rng)
+        things, place = Counter(self.words.objects[number] for number in shown.objects), self.words.grounds[shown.ground]
         if self.list.style.captions == "rich":
             return describe(list(things.items()), place, rng)
         return write_caption(list(things), place, rng)

@@ -8,9 +8,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from maskwright.datasets.grounds import GROUNDS
+from maskwright.datasets.scene_style import SceneStyle, read_style, refuse_strange
 from maskwright.errors import SettingsError
 
 ASSETS = Path(__file__).parent.parent / "assets"
@@ -94,45 +95,6 @@ class Words:
 
 
 @dataclass(frozen=True)
-class SceneStyle:
-    """How scenes are painted. Ranges are (lowest, highest); lengths are shares of the picture's side. 0 switches off.
-
-    Attributes:
-        scale: side of an object.
-        crowd: with more objects than this, the highest scale shrinks with the root of their number.
-        turn: an object is turned by up to so many degrees either way.
-        flip: share of objects that are mirrored.
-        brightness: factor on an object's light.
-        colour: factor on an object's saturation.
-        shadow: darkness of the shadow below an object.
-        visible: an object shows at least this share of the smallest object's usual area, or the scene is painted anew.
-        light: strongest change of light across the picture: up to 1 + light on one side, 1 - light on the other.
-        blur: largest standard deviation of the blur over the whole picture.
-        noise: largest standard deviation of the noise on each pixel, of 1.
-        repeat: share of scenes that show one word several times.
-        family: share of scenes whose objects are of one family.
-        captions: "plain" are today's eight templates; "rich" adds counts, order, objects left unnamed.
-        absent: share of training captions that are keyword lists, which name what is not there as well.
-    """
-
-    scale: tuple[float, float] = (0.25, 0.70)
-    crowd: float = 0.0
-    turn: float = 25
-    flip: float = 0.5
-    brightness: tuple[float, float] = (0.85, 1.1)
-    colour: tuple[float, float] = (0.85, 1.15)
-    shadow: float = 0.35
-    visible: float = 0.35
-    light: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-    repeat: float = 0.0
-    family: float = 0.0
-    captions: Literal["plain", "rich"] = "plain"
-    absent: float = 0.0
-
-
-@dataclass(frozen=True)
 class WordList:
     """A word list as it was read.
 
@@ -150,7 +112,7 @@ class WordList:
     side: int = 64
     most: int = 3
     atlas: Path = Path("atlas.png")
-    style: SceneStyle = SceneStyle()
+    style: SceneStyle = dataclasses.field(default_factory=SceneStyle)
 
     @property
     def artwork(self) -> tuple[str, ...]:
@@ -181,7 +143,7 @@ def read_word_list(path: Path) -> WordList:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"the word list {path} cannot be read: {error}") from error
-    _only(table, {"side", "most", "atlas", "style", "objects", "grounds"}, f"{path}")
+    refuse_strange(table, {"side", "most", "atlas", "style", "objects", "grounds"}, f"{path}")
     for part in ("objects", "grounds"):
         if not isinstance(table.get(part), dict) or not table[part]:
             raise SettingsError(f"{path} has no [{part}]: add a table with at least one word")
@@ -197,18 +159,14 @@ def read_word_list(path: Path) -> WordList:
         raise SettingsError(f"{path}: side must be a multiple of 16, not {side!r}")
     if not isinstance(most, int) or not 1 <= most <= 12:
         raise SettingsError(f"{path}: most must be a number of objects from 1 to 12, not {most!r}")
-    style = _style(table.get("style", {}), path)
+    style = read_style(table.get("style", {}), path)
     if style.scale[0] * side < 4 or style.scale[1] > 1:
         raise SettingsError(f"{path}: [style] scale {list(style.scale)} is no share of the side: write for instance [0.25, 0.7]")
+    if style.place[1] > 1:
+        raise SettingsError(f"{path}: [style] place {list(style.place)} is no share of the side: write for instance [0.12, 0.88]")
     if style.visible > 1:
         raise SettingsError(f"{path}: [style] visible must be a share of an object, up to 1, not {style.visible:g}")
     return WordList(path, words, side, most, path.parent / atlas, style)
-
-
-def _only(row: Mapping[str, Any], allowed: set[str], where: str) -> None:
-    """Refuses keys that nothing would read."""
-    if strange := sorted(set(row) - allowed):
-        raise SettingsError(f"{where}: {', '.join(strange)} means nothing here: choose from {', '.join(sorted(allowed))}")
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:
@@ -224,7 +182,7 @@ def _object(name: str, row: Any, path: Path) -> Word:
     where = f"{path}: {name!r}"
     if not isinstance(row, dict):
         raise SettingsError(f'{where} needs artwork: write {{ glyph = "..." }} or {{ picture = "file.png" }}')
-    _only(row, {"glyph", "picture", "synonyms", "family", "proper", "article", "plural", "tint", "mirrored"}, where)
+    refuse_strange(row, {"glyph", "picture", "synonyms", "family", "proper", "article", "plural", "tint", "mirrored"}, where)
     for key, kind in {"family": str, "proper": bool, "article": str, "plural": str, "mirrored": bool}.items():
         if not isinstance(row.get(key, kind()), kind):
             raise SettingsError(f"{where}: {key} must be {'a text' if kind is str else 'true or false'}, not {row[key]!r}")
@@ -248,7 +206,7 @@ def _ground(name: str, row: Any, path: Path) -> Word:
         raise SettingsError(f"{where}: no ground {draw!r} can be drawn: choose draw from {', '.join(GROUNDS)}")
     settings = {key: value for key, value in row.items() if key not in ("draw", "synonyms")}
     known = GROUNDS[draw].__kwdefaults__ or {}
-    _only(settings, set(known), f"{where} (drawn by {draw})")
+    refuse_strange(settings, set(known), f"{where} (drawn by {draw})")
     for key, value in settings.items():
         wanted = len(known[key]) if isinstance(known[key], tuple) else 0
         if not (isinstance(value, list) and len(value) == wanted and all(map(_is_colour, value)) if wanted else _is_colour(value)):
@@ -266,25 +224,6 @@ def _tint(text: Any, where: str) -> tuple[float, float, float]:
         raise SettingsError(f'{where}: tint must be a colour such as "#2f6fe0", not {text!r}')
     red, green, blue = (int(text[place : place + 2], 16) / 255 for place in (1, 3, 5))
     return colorsys.rgb_to_hsv(red, green, blue)
-
-
-def _style(row: Any, path: Path) -> SceneStyle:
-    """The table [style]."""
-    fields = {field.name: field.default for field in dataclasses.fields(SceneStyle)}
-    _only(row, set(fields), f"{path}: [style]")
-    values: dict[str, Any] = {}
-    for name, value in row.items():
-        usual = fields[name]
-        if name == "captions":
-            fits = value in ("plain", "rich")
-        elif isinstance(usual, tuple):
-            fits = isinstance(value, list) and [type(v) in (int, float) for v in value] == [True, True] and 0 < value[0] <= value[1]
-        else:
-            fits = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-        if not fits:
-            raise SettingsError(f"{path}: [style] {name} cannot be {value!r}: its usual value is {usual!r}")
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return SceneStyle(**values)
 
 
 def _no_doubles(words: Words, path: Path) -> None:

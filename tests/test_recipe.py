@@ -328,3 +328,20 @@ def test_scenes_that_another_training_saw_can_be_left_out(tiny_words, tmp_path, 
         return pixels.numpy().tobytes(), tuple(captions)
 
     assert first(6, 0) == first(0, 6) != first(0, 0)
+
+
+def test_timesteps_of_large_pictures_hide_as_much_as_those_of_small_ones():
+    from maskwright_recipes.networks import build_scheduler
+    from maskwright_recipes.text_to_image import shift_timesteps
+
+    alphas = build_scheduler().alphas_cumprod
+    assert shift_timesteps(alphas, 64).tolist() == shift_timesteps(alphas, 32).tolist() == list(range(1000))
+    shifted = shift_timesteps(alphas, 128)
+    assert shifted.diff().min() >= 0 and (shifted[:880] > torch.arange(880)).all() and shifted.max() == 999
+    ratio = alphas / (1 - alphas)
+    reached = shifted < 999
+    assert (ratio[shifted[reached]] <= ratio[reached] / 4).all() and (ratio[reached] / 4 < ratio[shifted[reached] - 1]).all()
+    generator = torch.Generator().manual_seed(0)
+    small = torch.randn(1, 1, 64, 64, generator=generator) / ratio[400].sqrt()
+    large = torch.randn(1, 1, 128, 128, generator=generator) / ratio[shifted[400]].sqrt()
+    assert torch.nn.functional.avg_pool2d(large, 2).std() == pytest.approx(float(small.std()), rel=0.05), "once as small, as noisy"

@@ -140,14 +140,16 @@ def tune(
 def sheet(
     to: Annotated[Path, typer.Argument(metavar="PICTURE")],
     model: Annotated[Path, typer.Option(metavar="FOLDER", help="A pipeline folder.")],
-    words: Words = "scenes", count: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 16, device: Device = "auto",
+    words: Words = "scenes", count: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 16,
+    most: Annotated[int | None, typer.Option(metavar="NUMBER", help="Objects in a scene at most. (By the list.)", min=1)] = None,
+    device: Device = "auto",
 ) -> None:  # fmt: skip
     """Let a model draw the captions of the first benchmark scenes."""
     from maskwright.datasets.scenes import open_scenes
     from maskwright_recipes.export import sample_sheet
     from maskwright_recipes.training import choose_device
 
-    captions = [scene.caption for scene in open_scenes(words).scenes(count)]
+    captions = [scene.caption for scene in open_scenes(words).scenes(count, most=most)]
     print("\n".join(captions))
     sample_sheet(model, captions, to, device=choose_device(device))
 

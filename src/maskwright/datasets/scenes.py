@@ -97,9 +97,9 @@ class SceneSet:
         rng = np.random.default_rng([SPLITS[split], seed])
         return self._finish(self._draw(rng, most or self.list.most, split), side or self.list.side, rng, split)
 
-    def scenes(self, limit: int, *, split: str = "benchmark", side: int | None = None) -> Iterator[Scene]:
-        """The first `limit` scenes of a split, in the fixed order."""
-        return (self.render(seed, split=split, side=side) for seed in range(limit))
+    def scenes(self, limit: int, *, split: str = "benchmark", side: int | None = None, most: int | None = None) -> Iterator[Scene]:
+        """The first `limit` scenes of a split, in the fixed order; side and most as those of `render`."""
+        return (self.render(seed, split=split, side=side, most=most) for seed in range(limit))
 
     def compose(self, objects: Sequence[str], ground: str, *, seed: int = 0, side: int | None = None) -> Scene:
         """Renders a scene of chosen words; place, size, light and ground follow the seed.

@@ -231,7 +231,8 @@ def test_a_larger_model_starts_from_a_smaller_one_as_far_as_it_fits(make_trainer
 
 def test_a_deeper_model_keeps_the_coarse_resolutions_of_the_one_it_starts_from():
     from maskwright.backbones.catalog import find_row
-    from maskwright_recipes.networks import build_unet, load_sizes, load_unet
+    from maskwright_recipes.networks import build_scheduler, build_unet, load_sizes, load_unet
+    from maskwright_recipes.timesteps import shift_timesteps
     from maskwright_recipes.warm_start import copy_unet
 
     source, size = load_unet(find_row("sticker").folder), load_sizes()["medium"]
@@ -245,9 +246,56 @@ def test_a_deeper_model_keeps_the_coarse_resolutions_of_the_one_it_starts_from()
         assert torch.equal(new[f"mid_block.{name}"], old[f"mid_block.{name}"])
         assert torch.equal(new[f"up_blocks.0.{name}"], old[f"up_blocks.0.{name}"])
     times = torch.arange(0, 1000, 10)
-    given, wanted = (unet.time_embedding(unet.time_proj(times)).detach() for unet in (target, source))
+    alike = shift_timesteps(build_scheduler().alphas_cumprod, 1 / 4)[times]  # pictures of half the side, hidden as much
+    given, wanted = (unet.time_embedding(unet.time_proj(at)).detach() for unet, at in ((target, times), (source, alike)))
     assert (given - wanted).square().mean() < 0.1 * (wanted - wanted.mean(0)).square().mean()
     assert target.time_embedding.linear_1.weight.abs().max() < 5
+
+
+def test_a_coarser_resolution_is_added_without_changing_what_the_others_do():
+    from maskwright.backbones.catalog import find_row
+    from maskwright_recipes.networks import build_unet, load_sizes, load_unet
+    from maskwright_recipes.warm_start import copy_unet
+
+    source, size = load_unet(find_row("sticker-full").folder), load_sizes()["deep"]
+    target = build_unet(size, 128)
+    share = copy_unet(target, source) / sum(parameter.numel() for parameter in target.parameters())
+    assert share == pytest.approx(sum(parameter.numel() for parameter in source.parameters()) / 12.27e6, rel=0.01), "all of the source"
+    old, new = source.state_dict(), target.state_dict()
+    for name in ("attentions.0.transformer_blocks.0.attn2.to_q.weight", "resnets.0.conv1.weight"):
+        for level in range(3):
+            assert torch.equal(new[f"down_blocks.{level}.{name}"], old[f"down_blocks.{level}.{name}"])
+            assert torch.equal(new[f"up_blocks.{level + 1}.{name}"], old[f"up_blocks.{level}.{name}"])
+    generator = torch.Generator().manual_seed(0)
+    given = torch.randn(2, 160, 8, 8, generator=generator)
+    pooled = target.down_blocks[2].downsamplers[0](given)
+    torch.testing.assert_close(pooled[:, :, :-1, :-1], torch.nn.functional.avg_pool2d(given, 2)[:, :, :-1, :-1])
+    text, time = torch.randn(2, 40, 128, generator=generator), target.time_embedding(target.time_proj(torch.tensor([500, 500])))
+    passed, _ = target.down_blocks[3](pooled, temb=time, encoder_hidden_states=text)
+    torch.testing.assert_close(passed, pooled, msg="nothing is added yet")
+    joined = target.up_blocks[0](passed, (given[:, :, ::2, ::2], passed), temb=time, encoder_hidden_states=text)
+    torch.testing.assert_close(joined, pooled.repeat_interleave(2, 2).repeat_interleave(2, 3))
+
+
+def test_a_finer_resolution_shows_at_once_what_the_smaller_model_predicts():
+    from dataclasses import replace
+
+    from maskwright.backbones.catalog import find_row
+    from maskwright_recipes.networks import build_scheduler, build_unet, load_sizes, load_unet
+    from maskwright_recipes.timesteps import shift_timesteps
+    from maskwright_recipes.warm_start import copy_unet
+
+    source = load_unet(find_row("sticker").folder)
+    target = build_unet(replace(load_sizes()["medium"], unet=(96, 96, 160), heads=(1, 4, 4)), 128)
+    copy_unet(target, source)
+    generator = torch.Generator().manual_seed(0)
+    large = torch.randn(4, 8, 8, 8, generator=generator).repeat_interleave(4, 2).repeat_interleave(4, 3)  # nothing fine in it
+    text = torch.randn(4, 40, 128, generator=generator)
+    time = int(shift_timesteps(build_scheduler().alphas_cumprod, 1 / 4)[400])
+    with torch.no_grad():
+        wanted = source(large[:, :, ::2, ::2] * 1.5, time, text).sample
+        given = torch.nn.functional.avg_pool2d(target(large, 400, text).sample, 2)
+    assert torch.nn.functional.cosine_similarity(given.flatten(), wanted.flatten(), dim=0) > 0.8
 
 
 def test_training_goes_on_from_a_landed_model_with_its_tokenizer(tmp_path):
@@ -332,11 +380,11 @@ def test_scenes_that_another_training_saw_can_be_left_out(tiny_words, tmp_path, 
 
 def test_timesteps_of_large_pictures_hide_as_much_as_those_of_small_ones():
     from maskwright_recipes.networks import build_scheduler
-    from maskwright_recipes.text_to_image import shift_timesteps
+    from maskwright_recipes.timesteps import draw_timesteps, shift_timesteps
 
     alphas = build_scheduler().alphas_cumprod
-    assert shift_timesteps(alphas, 64).tolist() == shift_timesteps(alphas, 32).tolist() == list(range(1000))
-    shifted = shift_timesteps(alphas, 128)
+    assert shift_timesteps(alphas, 1).tolist() == list(range(1000))
+    shifted = shift_timesteps(alphas, 4)
     assert shifted.diff().min() >= 0 and (shifted[:880] > torch.arange(880)).all() and shifted.max() == 999
     ratio = alphas / (1 - alphas)
     reached = shifted < 999
@@ -345,3 +393,7 @@ def test_timesteps_of_large_pictures_hide_as_much_as_those_of_small_ones():
     small = torch.randn(1, 1, 64, 64, generator=generator) / ratio[400].sqrt()
     large = torch.randn(1, 1, 128, 128, generator=generator) / ratio[shifted[400]].sqrt()
     assert torch.nn.functional.avg_pool2d(large, 2).std() == pytest.approx(float(small.std()), rel=0.05), "once as small, as noisy"
+    there_and_back = shift_timesteps(alphas, 1 / 4)[shifted[reached]]
+    assert (there_and_back - torch.arange(1000)[reached]).abs().max() <= 2
+    drawn = draw_timesteps(4000, shifted, generator).float()
+    assert drawn.min() >= 0 and drawn.max() <= 999 and drawn.mean() == pytest.approx((560 + 735) / 2, abs=20)

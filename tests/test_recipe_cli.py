@@ -83,7 +83,7 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
     ("arguments", "refusal"),
     [
         (("train", "--words", "nothing.toml"), "there is no word list 'nothing.toml'"),
-        (("train", "--size", "huge"), "there is no size 'huge': choose one of small, medium, full"),
+        (("train", "--size", "huge"), "there is no size 'huge': choose one of small, medium, deep, full"),
         (("train", "--words", "scenes-full", "--compose", "cloud"), "compose must be auto, device or painter"),
         (("publish", "--out", "nowhere", "--to", "nothing"), "no checkpoint in nowhere: train first"),
         (("tune", "--try", "hops"), "is no list of values"),

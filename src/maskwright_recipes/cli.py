@@ -15,7 +15,7 @@ app = typer.Typer(name="maskwright-recipe", no_args_is_help=True, add_completion
 
 Words = Annotated[str, typer.Option(metavar="FILE", help="Word list: a TOML file, or scenes, scenes-full.")]
 Out = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the training. (runs/NAME.)")]
-SizeName = Annotated[str | None, typer.Option("--size", metavar="NAME", help="small, medium or full. (By the side of the scenes.)")]
+SizeName = Annotated[str | None, typer.Option("--size", metavar="NAME", help="small, medium, deep or full. (By the side of the scenes.)")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
 Workers = Annotated[int, typer.Option(metavar="NUMBER", help="Threads that paint scenes, or processes that plan them.", min=0)]
 Compose = Annotated[str, typer.Option(metavar="auto|device|painter", help="Where batches are made: on a GPU, or by the renderer.")]

@@ -21,14 +21,12 @@ from maskwright_recipes.checkpoints import load_checkpoint, moments, restore_mom
 from maskwright_recipes.export import export_pipeline
 from maskwright_recipes.networks import Model, Size, build_scheduler, load_autoencoder
 from maskwright_recipes.streams import Batch
+from maskwright_recipes.timesteps import USUAL_SIDE, draw_timesteps, shift_timesteps
 from maskwright_recipes.tokenizer import tokenizer_of
 from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory
 from maskwright_recipes.warm_start import start_from
 
 WARMUP, DROPOUT = 200, 0.10
-TIMESTEP_MEAN, TIMESTEP_DEVIATION = 560, 230  # where captions matter most in pictures of USUAL_SIDE
-USUAL_SIDE = 64
-SHIFTED_RATE = 0.5
 SAVE_SECONDS = 180
 
 
@@ -56,34 +54,6 @@ class Course:
     def steps(self) -> int:
         """In all."""
         return self.samples // self.batch
-
-
-def draw_timesteps(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Integers in 0..999 from N(560, 230), redrawn by clamping; on the generator's device."""
-    drawn = torch.randn(count, generator=generator, device=generator.device) * TIMESTEP_DEVIATION + TIMESTEP_MEAN
-    return drawn.round().clamp(0, 999).long()
-
-
-def shift_timesteps(alphas: torch.Tensor, side: int) -> torch.Tensor:
-    """For each timestep of pictures of USUAL_SIDE, the one that hides as much of a picture of `side`.
-
-    The larger a picture, the more pixels show the same thing, and the more noise it takes to hide it: the signal-to-noise ratio of the
-    same difficulty falls with the area (Esser et al. 2403.03206, section 5.3.2; Hoogeboom et al. 2301.11093). Without it, a large
-    picture's shapes, which are decided while its textures cannot be seen yet, are hardly trained.
-
-    Args:
-        alphas: (steps,) cumulative products of the schedule, falling.
-        side: pixels a side.
-
-    Returns:
-        (steps,) int64 timesteps; as they were for pictures of USUAL_SIDE or less.
-    """
-    steps = torch.arange(len(alphas), device=alphas.device)
-    if side <= USUAL_SIDE:
-        return steps
-    ratio = alphas / (1 - alphas)
-    wanted = ratio * (USUAL_SIDE / side) ** 2
-    return torch.searchsorted(-ratio, -wanted).clamp(max=len(alphas) - 1)
 
 
 @torch.no_grad()
@@ -123,7 +93,7 @@ class Trainer:
         self.model.unet.to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.alphas = build_scheduler().alphas_cumprod.to(device)
-        self.shifted = shift_timesteps(self.alphas, scenes.list.side)
+        self.shifted = shift_timesteps(self.alphas, max(1.0, scenes.list.side / USUAL_SIDE) ** 2)
         self.names = [name for name, _ in self.model.named_parameters()]
         self.checkpoint = out / "checkpoint"
         self.first = self.warm_from = 0
@@ -164,9 +134,7 @@ class Trainer:
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
             latents = self.vae.encode(pixels).latents.float()
         dropped = torch.rand(len(captions), generator=generator, device=generator.device) < DROPOUT
-        timesteps = draw_timesteps(len(latents), generator)
-        shifts = torch.rand(len(latents), generator=generator, device=generator.device) < SHIFTED_RATE
-        timesteps = torch.where(shifts, self.shifted[timesteps], timesteps)
+        timesteps = draw_timesteps(len(latents), self.shifted, generator)
         noise = torch.randn(latents.shape, generator=generator, device=generator.device)
         encoded = self.tokenizer(
             ["", *captions], padding="max_length", max_length=self.size.text_length, truncation=True, return_tensors="pt"

@@ -9,10 +9,12 @@ import torch
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from maskwright.errors import SettingsError
-from maskwright_recipes.networks import Model, load_unet
+from maskwright_recipes.networks import Model, build_scheduler, load_unet
+from maskwright_recipes.timesteps import shift_timesteps
 
 TOKENS = "token_embedding.weight"
 POSITIONS = "position_embedding.weight"
+POOLED_GAIN = 1.5  # averages of noisy latents hold less noise: by 1.15 to 1.85, as the timestep is
 
 
 def copy_fitting(target: Mapping[str, torch.Tensor], source: Mapping[str, torch.Tensor]) -> int:
@@ -52,29 +54,74 @@ def copy_embeddings(
 def copy_unet(target: Any, source: Any) -> int:
     """Copies what fits of one U-Net into another; returns how many numbers were copied.
 
-    Resolutions are matched from the coarsest: with more of them, the new one is added at the fine end. Where that makes another
-    input of the time embedding, its first layer is fitted to give what the source's gives.
+    Where the target has more resolutions, the new ones are added at the coarse end if the finest of both have the same widths, else at
+    the fine end. New ones that are as wide as their neighbour begin by passing on what they are given, at half or twice its side; so the
+    target does at once what the source did, on pictures of another size as far as the source's grid can show them. Where the input of the
+    time embedding is another one, or the pictures are larger, its first layer is fitted to give what the source's gives for pictures that
+    are hidden as much.
     """
-    deeper = len(target.config.block_out_channels) - len(source.config.block_out_channels)
+    widths, given = tuple(target.config.block_out_channels), tuple(source.config.block_out_channels)
+    more = len(widths) - len(given)
+    coarser = more > 0 and widths[: len(given)] == given
+    part, shift = ("up", more) if coarser else ("down", more)
     moved = {
-        re.sub(r"^down_blocks\.(\d+)", lambda found: f"down_blocks.{int(found[1]) + deeper}", name): tensor
+        re.sub(rf"^{part}_blocks\.(\d+)", lambda found: f"{part}_blocks.{int(found[1]) + shift}", name): tensor
         for name, tensor in source.state_dict().items()
     }
+    if coarser:
+        _pass_on(target, range(len(given), len(widths)), first=len(given) - 1, gain=1.0)
+    elif more > 0 and set(widths[:more]) == {given[0]}:
+        _pass_on(target, range(more), first=0, gain=POOLED_GAIN)
     copied = copy_fitting(target.state_dict(), moved)
     own, other = target.time_embedding.linear_1, source.time_embedding.linear_1
-    if own.out_features == other.out_features and own.in_features != other.in_features:
-        copied += _fit_time(own, other, target.time_proj, source.time_proj)
+    area = (target.config.sample_size / source.config.sample_size) ** 2
+    if own.out_features == other.out_features and (own.in_features != other.in_features or area != 1):
+        times = shift_timesteps(build_scheduler().alphas_cumprod, 1 / area)
+        copied += _fit_time(own, other, target.time_proj, source.time_proj(times))
     return copied
 
 
 @torch.no_grad()
-def _fit_time(own: Any, other: Any, own_waves: Any, other_waves: Any) -> int:
-    """Least squares over all timesteps: own(own_waves(t)) is about other(other_waves(t)).
+def _pass_on(unet: Any, levels: range, *, first: int, gain: float) -> None:
+    """Makes new resolutions give on what they get, averaged over 2 x 2 places on the way down and repeated on the way up.
+
+    Residual branches begin at zero; of the two things that are joined on the way up, the coarser one goes through.
+
+    Args:
+        unet: changed in place.
+        levels: the new ones, the finest resolution being 0.
+        first: the finest level below which the way down is new, too.
+        gain: of the averages.
+    """
+    ups = len(unet.up_blocks)
+    for level in levels:
+        for block in (unet.down_blocks[level], unet.up_blocks[ups - 1 - level]):
+            for resnet in block.resnets:
+                _set(resnet.conv2, 0)
+                if resnet.conv_shortcut is not None:
+                    _set(resnet.conv_shortcut, 1)
+            for attention in block.attentions:
+                _set(attention.proj_out, 0)
+    for level in range(first, first + len(levels)):
+        down, up = unet.down_blocks[level].downsamplers[0].conv, unet.up_blocks[ups - 2 - level].upsamplers[0].conv
+        _set(down, gain / 4, slice(1, 3))
+        _set(up, 1, slice(1, 2))
+
+
+def _set(layer: Any, value: float, places: slice = slice(None)) -> None:
+    """Makes a layer give on its first channels times a value, of a kernel at these places only."""
+    weight = layer.weight.zero_()
+    weight[:, :, places, places] = value * torch.eye(*weight.shape[:2])[:, :, None, None]
+    layer.bias.zero_()
+
+
+@torch.no_grad()
+def _fit_time(own: Any, other: Any, own_waves: Any, given: torch.Tensor) -> int:
+    """Least squares over all timesteps t: own(own_waves(t)) is about other(given[t]).
 
     Slow waves are nearly collinear: without a ridge the weights would reach millions and drown the training.
     """
-    times = torch.arange(1000)
-    inputs, wanted = own_waves(times).double(), other_waves(times).double() @ other.weight.double().T
+    inputs, wanted = own_waves(torch.arange(len(given))).double(), given.double() @ other.weight.double().T
     ridge, nothing = torch.eye(own.in_features).double(), torch.zeros(own.in_features, own.out_features).double()
     own.weight.copy_(torch.linalg.lstsq(torch.cat([inputs, ridge]), torch.cat([wanted, nothing])).solution.T)
     own.bias.copy_(other.bias)

@@ -1,0 +1,40 @@
+"""Which timesteps a training draws, and which of two pictures of different size hide as much of them."""
+
+import torch
+
+MEAN, DEVIATION = 560, 230  # where captions matter most in pictures of USUAL_SIDE
+USUAL_SIDE = 64  # pixels
+SHIFTED_RATE = 0.5
+
+
+def shift_timesteps(alphas: torch.Tensor, area: float) -> torch.Tensor:
+    """For each timestep, the one that hides as much of a picture of `area` times as many pixels.
+
+    The larger a picture, the more pixels show the same thing, and the more noise it takes to hide it: the signal-to-noise ratio of the
+    same difficulty falls with the area (Esser et al. 2403.03206, section 5.3.2; Hoogeboom et al. 2301.11093).
+
+    Args:
+        alphas: (steps,) cumulative products of the schedule, falling.
+        area: over 1 for a larger picture, below for a smaller one.
+
+    Returns:
+        (steps,) int64; the last timestep where none hides enough.
+    """
+    ratio = alphas / (1 - alphas)
+    return torch.searchsorted(-ratio, -ratio / area).clamp(max=len(alphas) - 1)
+
+
+def draw_timesteps(count: int, shifted: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Integers in 0..999 from N(560, 230), cut at the ends; of these half are replaced by those that suit the size of the pictures.
+
+    Without that the shapes of large pictures, which are decided while their textures cannot be seen yet, are hardly trained.
+
+    Args:
+        count: how many.
+        shifted: (1000,) as `shift_timesteps` gives them.
+        generator: whose device is theirs.
+    """
+    drawn = torch.randn(count, generator=generator, device=generator.device) * DEVIATION + MEAN
+    usual = drawn.round().clamp(0, 999).long()
+    chosen = torch.rand(count, generator=generator, device=generator.device) < SHIFTED_RATE
+    return torch.where(chosen, shifted[usual], usual)

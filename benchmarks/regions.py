@@ -31,6 +31,7 @@ from maskwright.segmentation import Segmentation
 CLASSES_HEADING = "| method | regions | matched | pictures | found |\n|---|---|---|---|---|"
 ANNOTATORS_HEADING = "| method | covering | best annotator | Rand | IoU, best annotator | VI |\n|---|---|---|---|---|---|"
 
+
 def group_all(grouper: Grouper, pictures: EvaluationSet, limit: int) -> Iterator[tuple[dict[str, Segmentation], Picture, int]]:
     """Results of all methods, the picture and its position, for the first pictures of a set."""
     oracle = any(method.regions == "oracle" for method in grouper.methods.values())

@@ -57,12 +57,13 @@ def copy_unet(target: Any, source: Any) -> int:
     Where the target has more resolutions, the new ones are added at the coarse end if the finest of both have the same widths, else at
     the fine end. New ones that are as wide as their neighbour begin by passing on what they are given, at half or twice its side; so the
     target does at once what the source did, on pictures of another size as far as the source's grid can show them. Where the input of the
-    time embedding is another one, or the pictures are larger, its first layer is fitted to give what the source's gives for pictures that
-    are hidden as much.
+    time embedding is another one, its first layer is fitted to give what the source's gives; where finer resolutions come with larger
+    pictures, what it gives for pictures that are hidden as much. Without new resolutions a thing of some pixels stays as hard to see.
     """
     widths, given = tuple(target.config.block_out_channels), tuple(source.config.block_out_channels)
     more = len(widths) - len(given)
     coarser = more > 0 and widths[: len(given)] == given
+    finer = more > 0 and not coarser
     part, shift = ("up", more) if coarser else ("down", more)
     moved = {
         re.sub(rf"^{part}_blocks\.(\d+)", lambda found: f"{part}_blocks.{int(found[1]) + shift}", name): tensor
@@ -70,11 +71,11 @@ def copy_unet(target: Any, source: Any) -> int:
     }
     if coarser:
         _pass_on(target, range(len(given), len(widths)), first=len(given) - 1, gain=1.0)
-    elif more > 0 and set(widths[:more]) == {given[0]}:
+    elif finer and set(widths[:more]) == {given[0]}:
         _pass_on(target, range(more), first=0, gain=POOLED_GAIN)
     copied = copy_fitting(target.state_dict(), moved)
     own, other = target.time_embedding.linear_1, source.time_embedding.linear_1
-    area = (target.config.sample_size / source.config.sample_size) ** 2
+    area = (target.config.sample_size / source.config.sample_size) ** 2 if finer else 1
     if own.out_features == other.out_features and (own.in_features != other.in_features or area != 1):
         times = shift_timesteps(build_scheduler().alphas_cumprod, 1 / area)
         copied += _fit_time(own, other, target.time_proj, source.time_proj(times))

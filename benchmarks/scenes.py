@@ -4,7 +4,8 @@ Command: `python benchmarks/scenes.py` (two cores: about seven minutes). `--scen
 with one column more: on the split benchmark-fine the words of a scene and their families compete. The control is the model's own
 networks with random weights: what a method scores there it owes to the scenes' geometry, not to what was learned. The ceiling is the
 truth itself, reduced to the latent grid. `--refine none,pamr` adds rows in which all score maps, those of the control and the ceiling too,
-are drawn to the picture's edges before they compete.
+are drawn to the picture's edges before they compete. `--filter clip` lets only words compete that the model's CLIP finds in the picture,
+as DiffSegmenter was published; the control then has the trained CLIP and an untrained model.
 
 Methods that ask the network again for every label are left out unless `--methods` names them: `--methods diffusion-classifier --modes
 shared --no-control` takes an hour and a half for the full set, on one core.
@@ -24,6 +25,7 @@ from maskwright.evaluation.scenes import Asked, BenchmarkResult, compare_drawing
 from maskwright.methods import METHODS, READ_ONCE
 from maskwright.refine import REFINERS, make_refiner
 from maskwright.segmenter import Segmenter
+from maskwright.text.filtering import CategoryFilter
 from maskwright.text.wording import PROMPTINGS
 
 
@@ -62,11 +64,13 @@ def columns(scenes: str, wanted: str = "") -> dict[str, tuple[str, Asked]]:
 
 def measure(
     backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, places: Iterable[tuple[str, Asked]], *,
-    refines: Sequence[str] = ("none",),
+    refines: Sequence[str] = ("none",), category_filter: CategoryFilter | None = None,
 ) -> list[list[BenchmarkResult]]:  # fmt: skip
     """What one method and mode reaches on each of some splits, with the words that compete there: by place, then by refiner."""
     segmenters = [
-        Segmenter(backbone, method, prompting=prompting, refine=refine, background="none")  # type: ignore[arg-type]
+        Segmenter(
+            backbone, method, prompting=prompting, refine=refine, background="none", category_filter=category_filter,  # type: ignore[arg-type]
+        )
         for refine in refines
     ]  # fmt: skip
     return [compare_drawings(segmenters, limit=limit, split=split, labels=labels, scenes=scenes) for split, labels in places]
@@ -74,10 +78,10 @@ def measure(
 
 def rows(
     backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, Asked]],
-    refines: Sequence[str],
+    refines: Sequence[str], category_filter: CategoryFilter | None = None,
 ) -> Iterator[tuple[str, str]]:  # fmt: skip
     """For each refiner its name, and the figures of one method and mode in all columns with the seconds per scene in the first."""
-    found = measure(backbone, method, prompting, scenes, limit, titles.values(), refines=refines)
+    found = measure(backbone, method, prompting, scenes, limit, titles.values(), refines=refines, category_filter=category_filter)
     for place, refine in enumerate(refines):
         figures = [f"{100 * results[place].miou:.1f}" for results in found]
         yield refine, " | ".join([*figures, f"{found[0][place].seconds:.3f}"])
@@ -94,16 +98,18 @@ def main() -> None:
     parser.add_argument("--columns", default="", help="of caption, absent, all, family; all but absent unless given")
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
     parser.add_argument("--refine", default="none", help=f"of {', '.join(REFINERS)}; several share a reading")
+    parser.add_argument("--filter", default="none", help="none, or clip: only words compete that the model's CLIP finds in the picture")
     options = parser.parse_args()
     refines = options.refine.split(",")
     if strange := set(refines) - set(REFINERS):
         parser.error(f"--refine {', '.join(strange)}: choose from {', '.join(REFINERS)}")
     backbone, scenes, limit = load_backbone(options.model), options.scenes, options.limit
+    chosen = None if options.filter == "none" else CategoryFilter.for_model(backbone.info, options.filter, offline=True)
     titles, methods = columns(scenes, options.columns), options.methods.split(",")
     print(f"| method | prompting | refine | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 4)}|", flush=True)
     for method in methods:
         for prompting in options.modes.split(","):
-            for refine, figures in rows(backbone, method, prompting, scenes, limit, titles, refines):
+            for refine, figures in rows(backbone, method, prompting, scenes, limit, titles, refines, chosen):
                 print(f"| {method} | {prompting} | {refine} | {figures} |", flush=True)
     grid = open_scenes(scenes).list.side // backbone.vae_factor
     for refine in refines:
@@ -113,7 +119,7 @@ def main() -> None:
         return
     randomise(backbone, 0)
     for method in methods:
-        for refine, figures in rows(backbone, method, "shared", scenes, limit, titles, refines):
+        for refine, figures in rows(backbone, method, "shared", scenes, limit, titles, refines, chosen):
             print(f"| *{method}, untrained networks* | shared | {refine} | {figures} |", flush=True)
 
 

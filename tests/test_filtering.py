@@ -6,14 +6,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskwright.backbones.contract import ModelInfo
 from maskwright.errors import ModelError, SettingsError, VocabularyError
 from maskwright.text.captioning import Captioner
 from maskwright.text.clip import Clip, cosines
-from maskwright.text.filter_rules import in_table, keep_near_best, label_texts, near_best, near_nouns
+from maskwright.text.filter_rules import RATIO, in_table, keep_near_best, label_texts, near_best, near_nouns
 from maskwright.text.filtering import PREFIXES, CategoryFilter
 from maskwright.text.nouns import candidate_nouns
 from maskwright.vocabulary import Label, Vocabulary
-from tests.tiny_text_models import build_blip, build_clip, picture
+from tests.tiny_text_models import SIDE, build_blip, build_clip, build_dual_encoder, picture
 
 
 @pytest.fixture(scope="module")
@@ -246,4 +247,27 @@ class TestFilter:
         with pytest.raises(SettingsError, match="ratio"):
             CategoryFilter.from_pretrained("clip", clip="/nowhere", ratio=2)
 
+    def test_a_model_brings_its_own_clip(self, clip: Clip, tmp_path: Path) -> None:
+        folder = build_clip(tmp_path / "clip")
+        info = ModelInfo(
+            name="toy", source="bundled:toy", revision="12ab", licence="", native=64, prediction="epsilon", multiple=8, clip=str(folder),
+            filter={"ratio": 0.4},
+        )  # fmt: skip
+        own = CategoryFilter.for_model(info, offline=True)
+        assert own.ratio == 0.4
+        assert own.settings == {"mode": "clip", "ratio": 0.4, "clip": "bundled:toy/clip", "clip_revision": "12ab"}
+        named = CategoryFilter.for_model(info, clip=folder, offline=True)  # another one is named: what suits the model's own does not count
+        assert (named.ratio, named.settings["clip"]) == (RATIO, str(folder))
+        assert CategoryFilter.for_model(info, "none").clip is None
 
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_a_convolutional_tower_reads_pictures_of_any_shape(self, tmp_path: Path) -> None:
+        clip = Clip.from_pretrained(build_dual_encoder(tmp_path), offline=True)
+        model, texts = clip.checkpoint.model, ["dog", "light"]
+        pixels = clip.checkpoint.pixel_values([picture(0)])
+        with torch.no_grad():
+            image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output[..., 0, 0])
+            tokens = clip.checkpoint.tokenizer(texts, padding=True, return_tensors="pt")
+            words = model.text_projection(model.text_model(**tokens).pooler_output)
+        np.testing.assert_allclose(clip.similarities(picture(0), texts), cosines(words.numpy(), image.numpy())[:, 0], atol=1e-5)
+        assert pixels.shape[-2:] == (SIDE, SIDE * 3 // 2)

@@ -16,6 +16,7 @@ from maskwright.datasets.word_list import Word
 from maskwright.errors import SettingsError
 from maskwright.evaluation.scenes import compare_drawings, run_benchmark, with_absent
 from maskwright.segmenter import Segmenter
+from maskwright.vocabulary import Vocabulary
 
 FULL = open_scenes("scenes-full")
 OBJECTS = FULL.words.objects
@@ -182,7 +183,7 @@ def test_it_opens_as_a_data_set(split):
 def test_portraits_are_training_scenes_of_one_large_object_in_the_middle():
     shown = [FULL.contents(seed) for seed in range(300)]
     portraits = [seed for seed, one in enumerate(shown) if one.portrait]
-    assert 0.4 < len(portraits) / len(shown) < 0.6
+    assert abs(len(portraits) / len(shown) - FULL.list.style.portrait) < 0.06
     assert all(len(shown[seed].objects) == 1 for seed in portraits)
     assert not any(FULL.contents(seed, split=split).portrait for split in ("tuning", "benchmark", "benchmark-fine") for seed in range(300))
     for scenes in (FULL, FULL.close_up(64)):
@@ -199,3 +200,44 @@ def test_without_portraits_nothing_changes_for_the_other_scenes():
     without.list = dataclasses.replace(FULL.list, style=dataclasses.replace(FULL.list.style, portrait=0.0))
     assert not any(without.contents(seed).portrait for seed in range(100))
     assert np.array_equal(FULL.render(4, split="benchmark").image, without.render(4, split="benchmark").image)
+
+
+@pytest.fixture(scope="module")
+def full_backbone():
+    from maskwright.backbones.loading import load_backbone
+
+    return load_backbone("sticker-full", device="cpu", offline=True)
+
+
+@pytest.fixture(scope="module")
+def full_filter(full_backbone):
+    from maskwright.text.filtering import CategoryFilter
+
+    return CategoryFilter.for_model(full_backbone.info, offline=True)
+
+
+class TestFilter:
+    """The category filter with the CLIP that comes with sticker-full."""
+
+    def test_it_finds_most_words_of_scenes_among_all(self, full_filter):
+        right = kept = shown = 0
+        for scene in FULL.scenes(25, split="tuning"):
+            found = full_filter.keep(scene.image, Vocabulary.parse(NAMES)).kept
+            words = {name for name, keep in zip(NAMES, found, strict=True) if keep}
+            right, kept, shown = right + len(words & set(scene.words)), kept + len(words), shown + len(scene.words)
+        assert right / kept > 0.6 and right / shown > 0.6
+
+    def test_all_words_compete_far_better_with_it(self, full_backbone, full_filter):
+        plain, filtered = (
+            run_benchmark(
+                Segmenter(full_backbone, background="none", category_filter=chosen),
+                limit=8, split="tuning", labels="all", scenes="scenes-full",
+            ).miou
+            for chosen in (None, full_filter)
+        )  # fmt: skip
+        assert filtered > plain + 0.15
+
+    def test_the_record_tells_of_the_bundled_clip_without_a_path(self, full_filter, full_backbone):
+        assert full_filter.settings["clip"] == "bundled:sticker-full/clip"
+        assert full_filter.settings["clip_revision"] == full_backbone.info.revision
+        assert full_filter.settings["ratio"] == full_backbone.info.filter["ratio"] < 1

@@ -68,8 +68,9 @@ def test_only_training_scenes_have_them():
         scenes = [(FULL.contents(seed, split=split), FULL.captions(seed, split=split, count=1)[0]) for seed in range(200)]
         return float(np.mean([named(text) <= {*shown.objects, len(WORDS.objects) + shown.ground} for shown, text in scenes]))
 
-    assert trusted("train") < 0.75
-    assert trusted("benchmark") > 0.85 > trusted("train"), "plurals aside, the other splits are told what they show"
+    others = trusted("benchmark")
+    assert others > 0.85, "plurals aside, the other splits are told what they show"
+    assert trusted("train") < others - 0.4 * FULL.list.style.absent
     assert open_scenes("scenes").list.style.absent == 0
 
 

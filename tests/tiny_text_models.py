@@ -15,6 +15,10 @@ from transformers import (
     CLIPImageProcessorPil,
     CLIPModel,
     CLIPTokenizer,
+    ResNetConfig,
+    ResNetModel,
+    VisionTextDualEncoderConfig,
+    VisionTextDualEncoderModel,
 )
 
 SIDE = 16
@@ -52,6 +56,20 @@ def build_clip(folder: Path, *, dtype: torch.dtype = torch.float32) -> Path:
     text = TOWER | ids | {"max_position_embeddings": 48, "projection_dim": 8}
     model = CLIPModel(CLIPConfig(text_config=text, vision_config=VISION | {"projection_dim": 8}, projection_dim=8))
     model.to(dtype).save_pretrained(folder)
+    return folder
+
+
+def build_dual_encoder(folder: Path) -> Path:
+    """A VisionTextDualEncoderModel: a ResNet, whose pooled output is (n, channels, 1, 1), beside the text side of `build_clip`."""
+    text = CLIPModel.from_pretrained(build_clip(folder)).text_model
+    vision = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    vision.hidden_size = 16
+    torch.manual_seed(0)
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(vision, text.config, projection_dim=8)
+    for old in folder.glob("*.safetensors"):
+        old.unlink()
+    VisionTextDualEncoderModel(config=config, vision_model=ResNetModel(vision), text_model=text).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": SIDE}, do_center_crop=False).save_pretrained(folder)
     return folder
 
 

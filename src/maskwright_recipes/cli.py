@@ -20,6 +20,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda.")]
 Workers = Annotated[int, typer.Option(metavar="NUMBER", help="Threads that paint scenes, or processes that plan them.", min=0)]
 Compose = Annotated[str, typer.Option(metavar="auto|device|painter", help="Where batches are made: on a GPU, or by the renderer.")]
 Font = Annotated[Path, typer.Option(metavar="FILE", help="Noto Color Emoji, for glyphs.")]
+Side = Annotated[int | None, typer.Option(metavar="PIXELS", help="Begin cheaply, on close-ups of this side.", min=16)]
+Skip = Annotated[int, typer.Option(metavar="NUMBER", help="Leave out the first scenes: those that the model of --init saw.", min=0)]
+Pooled = Annotated[int, typer.Option("--pool", metavar="NUMBER", help="Paint so many scenes once, and repeat them.", min=0)]
+Minutes = Annotated[float | None, typer.Option(metavar="NUMBER", help="Stop training after so many.", min=0)]
 Init = Annotated[Path | None, typer.Option(metavar="FOLDER", help="Start from this model, as far as it fits.")]
 
 
@@ -56,6 +60,28 @@ def autoencoder(
 
 @app.command()
 @guarded
+def clip(
+    words: Words = "scenes", out: Out = None, size: SizeName = None, init: Init = None,
+    samples: Annotated[int, typer.Option(metavar="NUMBER", help="To see in all; the learning rate ends there.", min=1)] = 200_000,
+    batch: Annotated[int, typer.Option(metavar="NUMBER", help="Samples in a step.", min=2)] = 64,
+    rate: Annotated[float, typer.Option(metavar="NUMBER", help="Learning rate.", min=0)] = 2e-3,
+    minutes: Minutes = None, side: Side = None, skip: Skip = 0, pool: Pooled = 0, device: Device = "auto", workers: Workers = 1,
+    font: Font = NOTO,
+) -> None:  # fmt: skip
+    """Train the CLIP that comes with a model, for `segment --filter clip` and for `train --align`; goes on where it was stopped."""
+    from maskwright_recipes.clip import ClipCourse
+    from maskwright_recipes.steps import make_plan, run_clip
+    from maskwright_recipes.training import choose_device
+
+    plan = make_plan(
+        words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose="painter", side=side, skip=skip,
+        pool=pool,
+    )  # fmt: skip
+    print(f"clip: {run_clip(plan, ClipCourse(samples, batch, rate, minutes), init=init)}")
+
+
+@app.command()
+@guarded
 def train(
     words: Words = "scenes", out: Out = None, size: SizeName = None, init: Init = None,
     samples: Annotated[int, typer.Option(metavar="NUMBER", help="To see in all; the learning rate ends there.", min=1)] = 380_000,
@@ -63,9 +89,10 @@ def train(
     rate: Annotated[float | None, typer.Option(metavar="NUMBER", help="Learning rate. (By size.)", min=0)] = None,
     average: Annotated[float | None, typer.Option(metavar="NUMBER", help="Decay of the averaged weights. (By size.)", min=0, max=1)] = None,
     autoencoder_steps: Annotated[int, typer.Option(metavar="NUMBER", help="Of the autoencoder, where there is none.", min=1)] = 4000,
-    minutes: Annotated[float | None, typer.Option(metavar="NUMBER", help="Stop training after so many.", min=0)] = None,
-    side: Annotated[int | None, typer.Option(metavar="PIXELS", help="Begin cheaply, on close-ups of this side.", min=16)] = None,
-    skip: Annotated[int, typer.Option(metavar="NUMBER", help="Leave out the first scenes: those that the model of --init saw.", min=0)] = 0,
+    minutes: Minutes = None,
+    align: Annotated[float, typer.Option(metavar="NUMBER", help="Weight of the alignment with the CLIP of `clip`.", min=0)] = 0.0,
+    side: Side = None,
+    skip: Skip = 0, pool: Pooled = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile: slow at the start, then faster.")] = False,
     device: Device = "auto", workers: Workers = 1, compose: Compose = "auto", font: Font = NOTO,
 ) -> None:  # fmt: skip
@@ -75,11 +102,12 @@ def train(
     from maskwright_recipes.training import choose_device
 
     plan = make_plan(
-        words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose, side=side, skip=skip
+        words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose, side=side, skip=skip,
+        pool=pool,
     )  # fmt: skip
     course = Course(
         samples, batch or plan.size.batch, plan.size.rate if rate is None else rate,
-        plan.size.average if average is None else average, compiled=compiled, minutes=minutes,
+        plan.size.average if average is None else average, compiled=compiled, minutes=minutes, align=align,
     )  # fmt: skip
     print(f"model: {run_training(plan, course, init=init, autoencoder_steps=autoencoder_steps)}")
 

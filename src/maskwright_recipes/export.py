@@ -12,6 +12,7 @@ import transformers
 from PIL import Image
 from transformers import CLIPTokenizer
 
+from maskwright.backbones.hub import CLIP
 from maskwright.errors import SettingsError
 from maskwright.quiet import quiet
 from maskwright_recipes.checkpoints import load_checkpoint
@@ -22,8 +23,15 @@ SHARD = "15MB"  # files of weights are no larger
 SHEET_COLUMNS = 8
 
 
-def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Path) -> None:
+def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Path, *, clip: Path | None = None) -> None:
     """Writes a StableDiffusionPipeline folder in fp16 safetensors, in place of one that is there; the weights are rounded to fp16.
+
+    Args:
+        model: U-Net and text encoder.
+        tokenizer: of the text encoder.
+        vae: the autoencoder.
+        folder: to write.
+        clip: folder of the CLIP that goes with it, copied where it exists.
 
     Raises:
         SettingsError: the folder holds something that is no pipeline.
@@ -42,6 +50,8 @@ def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Pa
     # would load the text encoder in the format it is stored in, beside a U-Net in float32.
     edit_json(fresh / "vae" / "config.json", block_out_channels=None, _name_or_path=None)
     edit_json(fresh / "text_encoder" / "config.json", dtype="float32")
+    if clip and clip.is_dir():
+        shutil.copytree(clip, fresh / CLIP)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
@@ -68,7 +78,7 @@ def export_checkpoint(out: Path, folder: Path, size: Size, side: int) -> int:
         model.load_state_dict(kept.average)
     except RuntimeError as error:
         raise SettingsError(f"the checkpoint in {out} is not of the size {size.name}: name its size with --size") from error
-    export_pipeline(model, tokenizer, load_autoencoder(out), folder)
+    export_pipeline(model, tokenizer, load_autoencoder(out), folder, clip=out / CLIP)
     return kept.samples
 
 

@@ -149,3 +149,26 @@ class Model(nn.Module):
         """The predicted v, of the latents' shape."""
         predicted: torch.Tensor = self.unet(noisy, timesteps, encoder_hidden_states=self.text_encoder(tokens)[0]).sample
         return predicted
+
+    def observe(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The predicted v as `forward` gives it, and features of the second finest resolution: on the way down and on the way up.
+
+        The one is what the down block's attention leaves, the other what the first up block passes on; of a U-Net with two resolutions
+        the latter has the side of the finest.
+        """
+        unet, words = self.unet, self.text_encoder(tokens)[0]
+        time = unet.time_embedding(unet.time_proj(timesteps).to(noisy.dtype))
+        hidden = unet.conv_in(noisy)
+        skipped, seen = (hidden,), []
+        for block in unet.down_blocks:
+            hidden, left = block(hidden_states=hidden, temb=time, encoder_hidden_states=words)
+            skipped += left
+            seen.append(left[0])
+        hidden = unet.mid_block(hidden, time, encoder_hidden_states=words)
+        for block in unet.up_blocks:
+            here = len(block.resnets)
+            skipped, given = skipped[:-here], skipped[-here:]
+            hidden = block(hidden_states=hidden, temb=time, res_hidden_states_tuple=given, encoder_hidden_states=words)
+            seen.append(hidden)
+        levels = len(unet.down_blocks)
+        return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden))), seen[1], seen[levels]

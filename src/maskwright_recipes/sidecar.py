@@ -16,6 +16,7 @@ from maskwright.errors import SettingsError
 from maskwright_recipes.networks import usual_size
 from maskwright_recipes.tokenizer import known_words
 
+FILTER = "category-filter"  # among the settings of methods: what suits the CLIP beside the model
 SETTINGS = Path(__file__).parent / "settings"
 ADVICE = (
     "It was trained on drawn scenes with {objects} objects and {grounds} grounds ({where} them); "
@@ -54,13 +55,16 @@ def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path 
     """Writes the file into a model folder; returns the revision, which tells versions of the weights apart."""
     listed, revision = open_scenes(words).words, weights_digest(folder)
     where = f"`maskwright models show {folder.name}` lists" if folder.name in catalog() else "maskwright.json beside it names"
+    methods = dict(read_settings(words, settings))
+    filtering = methods.pop(FILTER, {})
     content = {
         "revision": revision,
         "advice": ADVICE.format(objects=len(listed.objects), grounds=len(listed.grounds), where=where),
         "labels": [name for word in listed.all for name in word.names],
         "objects": ["|".join(word.names) for word in listed.objects],
         "words": known_words(words),
-        "methods": read_settings(words, settings),
+        "methods": methods,
+        **({"filter": filtering} if filtering else {}),
         "synthesis": synthesis([ground.name for ground in listed.grounds]),
     }
     (folder / "maskwright.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

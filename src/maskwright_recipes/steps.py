@@ -1,19 +1,23 @@
 """The steps of the recipe in their order; each is skipped where its result is there already."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from maskwright.backbones.hub import CLIP
 from maskwright.datasets.scenes import SceneSet
 from maskwright.datasets.word_list import BUNDLED, find_word_list
 from maskwright.errors import SettingsError
 from maskwright_recipes.atlas import draw_atlas
 from maskwright_recipes.autoencoder import held_out, measure_psnr, steps_done, train_autoencoder
 from maskwright_recipes.checkpoints import has_checkpoint
+from maskwright_recipes.clip import ClipCourse, ClipTrainer
 from maskwright_recipes.composing import Library, build_library
 from maskwright_recipes.networks import Size, choose_size
+from maskwright_recipes.pool import Pool, open_pool
 from maskwright_recipes.streams import Batch, composed_batches, painted_batches
 from maskwright_recipes.text_to_image import Course, Trainer
 
@@ -32,6 +36,7 @@ class Plan:
         workers: threads that paint, or processes that plan for the device to compose.
         composed: whether batches are composed on the device instead of painted by the renderer.
         skip: training scenes left out at the beginning.
+        pool: scenes that are painted once and gone through again and again; 0 for new ones all the time.
     """
 
     scenes: SceneSet
@@ -41,13 +46,27 @@ class Plan:
     workers: int = 1
     composed: bool = False
     skip: int = 0
+    pool: int = 0
 
     def batches(self, start: int, size: int, count: int) -> Iterator[Batch]:
         """Batches of training scenes, without the first `start` of those that are not left out."""
+        if self.pool:
+            return self.open_pool().batches(start, size)
         start += self.skip
         if not self.composed:
             return painted_batches(self.scenes, start, size, workers=max(1, self.workers))
         return composed_batches(self.library(), self.scenes, start, size, batches=count, workers=self.workers)
+
+    def seeds(self, start: int, size: int) -> Iterator[Sequence[int]]:
+        """The seeds of the scenes in those batches."""
+        pool = self.open_pool() if self.pool else None
+        for first in itertools.count(start, size):
+            yield pool.seeds(first, size).tolist() if pool else range(self.skip + first, self.skip + first + size)
+
+    def open_pool(self) -> Pool:
+        """The pool in the training's folder; what is missing of it is painted."""
+        folder = self.out / f"pool-{self.scenes.list.side}"
+        return open_pool(self.scenes, folder, self.pool, start=self.skip, workers=max(1, self.workers))
 
     def library(self) -> Library:
         """What batches are composed of."""
@@ -79,7 +98,7 @@ def folder_of(words: str | Path) -> Path:
 
 def make_plan(
     words: str | Path, *, out: Path | None, size: str | None, device: torch.device, font: Path, workers: int, compose: str,
-    side: int | None = None, skip: int = 0,
+    side: int | None = None, skip: int = 0, pool: int = 0,
 ) -> Plan:  # fmt: skip
     """Reads the list and chooses what was left open; with a `side` of its own, scenes are close-ups of that many pixels.
 
@@ -94,7 +113,7 @@ def make_plan(
     if side:
         choose_size(chosen.name, side)
         scenes = scenes.close_up(side)
-    return Plan(scenes, chosen, out or folder_of(words), device, workers, composed, skip)
+    return Plan(scenes, chosen, out or folder_of(words), device, workers, composed, skip, pool)
 
 
 def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = AUTOENCODER_BATCH, init: Path | None = None) -> None:
@@ -106,6 +125,22 @@ def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = 
     model = train_autoencoder(plan.out, plan.scenes, plan.size, batches, steps=steps, batch=batch, device=plan.device, init=init)
     psnr = measure_psnr(model, held_out(plan.scenes, 200, "benchmark").to(plan.device))
     print(f"autoencoder: PSNR on 200 benchmark scenes {psnr:.2f} dB", flush=True)
+
+
+def run_clip(plan: Plan, course: ClipCourse, *, init: Path | None = None) -> Path:
+    """Trains or continues the CLIP; returns its folder.
+
+    Raises:
+        SettingsError: a folder that is no model to start from, or scenes that are composed, whose pictures are of no seed.
+    """
+    if plan.composed:
+        raise SettingsError("the CLIP is trained on painted scenes: add --compose painter")
+    if init:
+        refuse_no_model(init)
+    trainer = ClipTrainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
+    first = trainer.first * course.batch
+    trainer.run(plan.batches(first, course.batch, course.steps - trainer.first), plan.seeds(first, course.batch))
+    return plan.out / CLIP
 
 
 def refuse_parted(out: Path) -> None:
@@ -135,6 +170,8 @@ def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoen
         refuse_no_model(init)
     elif not (plan.out / "vae").is_dir():
         run_autoencoder(plan, steps=steps_done(plan.out)[1] or autoencoder_steps)
+    if course.align and not any((folder / CLIP).is_dir() for folder in (plan.out, init) if folder):
+        raise SettingsError(f"there is no CLIP in {plan.out} to align with: train one with `maskwright-recipe clip`, or leave out --align")
     trainer = Trainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
     trainer.run(plan.batches(trainer.first * course.batch, course.batch, course.steps - trainer.first))
     return plan.out / "model"

@@ -1,6 +1,7 @@
 """Trains a text-to-image model, U-Net and text encoder together, on rendered scenes and their captions.
 
-The network sees pictures and captions, never a mask. Training can be stopped at any time and goes on from its checkpoint, here or on
+The network sees pictures and captions, never a mask; with `Course.align` it is also told what an image encoder makes of the clean
+pictures (alignment.py). Training can be stopped at any time and goes on from its checkpoint, here or on
 another machine.
 """
 
@@ -9,15 +10,20 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from torch import nn
 
+from maskwright.backbones.hub import CLIP
 from maskwright.datasets.scenes import SceneSet
 from maskwright.errors import SettingsError
+from maskwright_recipes.alignment import Alignment
+from maskwright_recipes.autoencoder import held_out
 from maskwright_recipes.checkpoints import load_checkpoint, moments, restore_moments, save_checkpoint
+from maskwright_recipes.clip import knows_clip
 from maskwright_recipes.export import export_pipeline
 from maskwright_recipes.networks import Model, Size, build_scheduler, load_autoencoder
 from maskwright_recipes.streams import Batch
@@ -28,6 +34,8 @@ from maskwright_recipes.warm_start import start_from
 
 WARMUP, DROPOUT = 200, 0.10
 SAVE_SECONDS = 180
+ALIGNED = "alignment."  # before the names of its projections in a checkpoint
+ALIGNMENT_PICTURES = 200  # for the mean of the encoder's features
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,7 @@ class Course:
         average: decay of the moving average of the weights.
         compiled: torch.compile.
         minutes: stop after so many, and write what there is; None for no limit.
+        align: weight of the alignment with the CLIP in `out/clip`; 0 for none.
     """
 
     samples: int
@@ -49,6 +58,7 @@ class Course:
     average: float
     compiled: bool = False
     minutes: float | None = None
+    align: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -60,6 +70,19 @@ class Course:
 def update_average(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
     """Exponential moving average of the weights, shorter while training is young."""
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - min(decay, (1 + step) / (10 + step)))
+
+
+class Observed(nn.Module):
+    """A model and the projections of an alignment: the predicted v, and the projected features."""
+
+    def __init__(self, model: Model, alignment: Alignment) -> None:
+        super().__init__()
+        self.model, self.alignment = model, alignment
+
+    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """See `Model.observe` and `Alignment.forward`."""
+        predicted, down, up = self.model.observe(noisy, timesteps, tokens)
+        return predicted, self.alignment(down, up)
 
 
 class Trainer:
@@ -82,6 +105,8 @@ class Trainer:
         self.tokenizer = tokenizer_of(out, scenes.list.path, length=size.text_length, init=init)
         if init and not (out / "vae").is_dir():
             shutil.copytree(init / "vae", out / "vae")
+        if init and not (out / CLIP).is_dir() and knows_clip(init, self.tokenizer):
+            shutil.copytree(init / CLIP, out / CLIP)
         self.vae = load_autoencoder(out).to(device)
         self.vae.requires_grad_(False).to(memory_format=torch.channels_last)
         torch.manual_seed(0)
@@ -91,14 +116,24 @@ class Trainer:
             keep_freed_memory()
             self.model.unet.set_attn_processor(AttnProcessor())
         self.model.unet.to(memory_format=torch.channels_last)
-        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
+        self.alignment = self._align() if course.align else None
+        self.trained = [*self.model.parameters(), *(self.alignment.parameters() if self.alignment else ())]
+        self.optimiser = torch.optim.AdamW(self.trained, lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.alphas = build_scheduler().alphas_cumprod.to(device)
         self.shifted = shift_timesteps(self.alphas, max(1.0, scenes.list.side / USUAL_SIDE) ** 2)
         self.names = [name for name, _ in self.model.named_parameters()]
+        if self.alignment:
+            self.names += [f"{ALIGNED}{name}" for name, _ in self.alignment.named_parameters()]
         self.checkpoint = out / "checkpoint"
         self.first = self.warm_from = 0
         self._resume(init)
-        self.predict: Callable[..., torch.Tensor] = torch.compile(self.model) if course.compiled else self.model
+        network = Observed(self.model, self.alignment) if self.alignment else self.model
+        self.predict: Callable[..., Any] = torch.compile(network) if course.compiled else network
+
+    def _align(self) -> Alignment:
+        """With the CLIP in the training's folder."""
+        pictures = held_out(self.scenes, ALIGNMENT_PICTURES, "train")
+        return Alignment(self.out / CLIP, self.size, pictures).move(self.device)
 
     def _resume(self, init: Path | None) -> None:
         """Takes up the checkpoint, else the weights to start from."""
@@ -118,18 +153,23 @@ class Trainer:
             self.model.load_state_dict(kept.average)
         else:
             self.model.load_state_dict({name: kept.training[f"weight {name}"] for name in kept.average})
+            if self.alignment:  # a training may have begun without
+                known = {name.removeprefix(f"weight {ALIGNED}"): tensor for name, tensor in kept.training.items() if ALIGNED in name}
+                self.alignment.load_state_dict({name: known[name] for name in self.alignment.state_dict() if name in known}, strict=False)
             restore_moments(self.optimiser, self.names, kept.training)
 
     def save(self, step: int) -> None:
         """Writes the checkpoint; `step` is the next one to do."""
         weights = {f"weight {name}": tensor for name, tensor in self.model.state_dict().items()}
+        if self.alignment:
+            weights |= {f"weight {ALIGNED}{name}": tensor for name, tensor in self.alignment.state_dict().items()}
         save_checkpoint(
             self.checkpoint, step=step, samples=step * self.course.batch, average=self.average.state_dict(),
             training={**weights, **moments(self.optimiser, self.names)},
         )  # fmt: skip
 
     def loss(self, pixels: torch.Tensor, captions: list[str], generator: torch.Generator) -> torch.Tensor:
-        """Mean squared error of v at random timesteps, some captions emptied for guidance."""
+        """Mean squared error of v at random timesteps, some captions emptied for guidance; and the alignment's loss, where there is one."""
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
             latents = self.vae.encode(pixels).latents.float()
@@ -145,7 +185,10 @@ class Trainer:
         noisy, target = signal * latents + spread * noise, signal * noise - spread * latents
         with torch.autocast(self.device.type, torch.bfloat16):
             predicted = self.predict(noisy, timesteps, tokens)
-        return F.mse_loss(predicted.float(), target)
+        if self.alignment is None:
+            return F.mse_loss(predicted.float(), target)
+        predicted, projected = predicted
+        return F.mse_loss(predicted.float(), target) + self.course.align * self.alignment.loss(projected, pixels)
 
     def step(self, step: int, batch: Batch) -> torch.Tensor:
         """One step on one batch; returns its loss."""
@@ -156,7 +199,7 @@ class Trainer:
         loss = self.loss(*batch, generator)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimiser.step()
         update_average(self.average, self.model, step, self.course.average)
         return loss.detach()
@@ -181,4 +224,4 @@ class Trainer:
                 self.save(done)
                 saved = time.monotonic()
         self.save(done)
-        export_pipeline(self.average, self.tokenizer, self.vae, self.out / "model")
+        export_pipeline(self.average, self.tokenizer, self.vae, self.out / "model", clip=self.out / CLIP)

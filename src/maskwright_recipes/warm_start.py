@@ -129,6 +129,23 @@ def _fit_time(own: Any, other: Any, own_waves: Any, given: torch.Tensor) -> int:
     return int(own.weight.numel() + own.bias.numel())
 
 
+def start_text_encoder(model: Any, tokenizer: CLIPTokenizer, folder: Path) -> int:
+    """Copies what fits of a pipeline folder's text encoder: layers, embeddings of shared tokens, positions; returns how many numbers."""
+    text, known = CLIPTextModel.from_pretrained(folder / "text_encoder"), CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
+    own, other = model.state_dict(), text.state_dict()
+    rows = [name for name in own if name.endswith((TOKENS, POSITIONS))]
+    copied = copy_fitting({name: tensor for name, tensor in own.items() if name not in rows}, other)
+    for name in rows:
+        if name not in other:
+            continue
+        if name.endswith(TOKENS):
+            copied += copy_embeddings(own[name], other[name], tokens=tokenizer.get_vocab(), known=known)
+        else:  # a longer or shorter prompt: position by position
+            places = {str(place): place for place in range(len(own[name]))}
+            copied += copy_embeddings(own[name], other[name], tokens=places, known={str(place): place for place in range(len(other[name]))})
+    return copied
+
+
 def start_from(model: Model, tokenizer: CLIPTokenizer, folder: Path) -> float:
     """Starts a model from a pipeline folder.
 
@@ -144,20 +161,7 @@ def start_from(model: Model, tokenizer: CLIPTokenizer, folder: Path) -> float:
         SettingsError: a folder that holds no such pipeline.
     """
     try:
-        unet, text = load_unet(folder), CLIPTextModel.from_pretrained(folder / "text_encoder")
-        known = CLIPTokenizer.from_pretrained(folder / "tokenizer").get_vocab()
+        copied = copy_unet(model.unet, load_unet(folder)) + start_text_encoder(model.text_encoder, tokenizer, folder)
     except (OSError, ValueError) as error:
         raise SettingsError(f"{folder} holds no pipeline to start from: name a folder with unet, text_encoder and tokenizer") from error
-    own, other = model.text_encoder.state_dict(), text.state_dict()
-    rows = [name for name in own if name.endswith((TOKENS, POSITIONS))]
-    copied = copy_unet(model.unet, unet)
-    copied += copy_fitting({name: tensor for name, tensor in own.items() if name not in rows}, other)
-    for name in rows:
-        if name not in other:
-            continue
-        if name.endswith(TOKENS):
-            copied += copy_embeddings(own[name], other[name], tokens=tokenizer.get_vocab(), known=known)
-        else:  # a longer or shorter prompt: position by position
-            places = {str(place): place for place in range(len(own[name]))}
-            copied += copy_embeddings(own[name], other[name], tokens=places, known={str(place): place for place in range(len(other[name]))})
     return copied / sum(parameter.numel() for parameter in model.parameters())

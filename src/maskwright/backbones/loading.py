@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskwright.backbones.catalog import CatalogRow, catalog
-from maskwright.backbones.hub import PARTS, WEIGHTED, identify, is_half, weight_set
+from maskwright.backbones.hub import CLIP, PARTS, WEIGHTED, identify, is_half, weight_set
 from maskwright.backbones.hub import SIDECAR as SIDECAR
 from maskwright.backbones.hub import fetch as fetch
 from maskwright.errors import MaskwrightError, ModelError, brief
@@ -90,6 +90,7 @@ def load_folder(
     return UNetBackbone(
         **parts, name=name, source=source or (f"bundled:{row.bundled}" if row and row.bundled else str(folder)),
         revision=revision or str(sidecar.get("revision", "")), licence=row.licence if row else "", sidecar=sidecar,
+        clip=str(folder / CLIP) if (folder / CLIP).is_dir() else "",
     )  # fmt: skip
 
 

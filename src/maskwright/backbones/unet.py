@@ -36,7 +36,8 @@ class UNetBackbone:
         source: hub id or folder.
         revision: commit or "".
         licence: of the weights or "".
-        sidecar: the model's maskwright.json: "words", "objects", "advice", "methods", "synthesis".
+        sidecar: the model's maskwright.json: "words", "objects", "advice", "methods", "synthesis", "filter".
+        clip: folder of the CLIP that comes with the model, or "".
 
     Raises:
         ModelError: parts that are not of the Stable Diffusion kind or do not fit each other.
@@ -44,7 +45,7 @@ class UNetBackbone:
 
     def __init__(
         self, *, unet: Any, vae: Any, text_encoder: Any, tokenizer: Any, scheduler: Any, name: str, source: str, revision: str,
-        licence: str, sidecar: Mapping[str, Any],
+        licence: str, sidecar: Mapping[str, Any], clip: str = "",
     ) -> None:  # fmt: skip
         if not hasattr(scheduler, "alphas_cumprod"):
             raise ModelError(f"{type(scheduler).__name__} has no noise schedule of the diffusion kind: use an SD 1.x or 2.x model")
@@ -70,7 +71,8 @@ class UNetBackbone:
             prediction=str(scheduler.config.prediction_type), multiple=self.vae_factor * levels,
             words=tuple(sidecar["words"]) if "words" in sidecar else None,
             objects=tuple(sidecar["objects"]) if "objects" in sidecar else None, advice=sidecar.get("advice", ""),
-            methods=sidecar.get("methods", {}), synthesis=sidecar.get("synthesis", {}),
+            methods=sidecar.get("methods", {}), synthesis=sidecar.get("synthesis", {}), clip=clip,
+            filter=sidecar.get("filter", {}),
         )  # fmt: skip
 
     @torch.inference_mode()

@@ -130,7 +130,9 @@ class HelpedOptions(ModelOptions):
         helpers: dict[str, Any] = {"captioner": captioner} if self.caption else {}
         if self.category_filter != "none":
             mode = cast(Literal["clip", "clip+caption"], self.category_filter)
-            helpers["category_filter"] = CategoryFilter.from_pretrained(mode, clip=self.clip or None, captioner=captioner, **place)
+            helpers["category_filter"] = CategoryFilter.for_model(
+                backbone.info, mode, clip=self.clip or None, captioner=captioner, **place
+            )  # fmt: skip
         return helpers
 
 

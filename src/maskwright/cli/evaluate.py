@@ -63,7 +63,7 @@ def evaluate(
     category_filter: Annotated[
         str, typer.Option("--filter", metavar="none|clip|clip+caption", help="Of protocols with filtered labels.")
     ] = "none",
-    clip: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The CLIP model of --filter.")] = "",
+    clip: options.Clip = "",
     blip: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The BLIP model of captions.")] = "",
     caption: Annotated[bool, typer.Option("--caption", help="Continue each label's prompt with a caption.")] = False,
     limit: Annotated[int | None, typer.Option(metavar="NUMBER", help="Only the first pictures.")] = None,

@@ -103,14 +103,15 @@ def _sidecar_facts(folder: Path) -> dict[str, str]:
     """What a model's own maskwright.json says of its words."""
     import json
 
-    from maskwright.backbones.hub import SIDECAR
+    from maskwright.backbones.hub import CLIP, SIDECAR
 
     try:
         content = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     known = content.get("labels") or content.get("words", ())
-    return {"advice": content.get("advice", ""), "knows": ", ".join(known)}
+    own = {"filter": "--filter clip uses a CLIP of its own, which knows the same words"} if (folder / CLIP).is_dir() else {}
+    return {"advice": content.get("advice", ""), **own, "knows": ", ".join(known)}
 
 
 def _megabytes(folder: Path) -> str:

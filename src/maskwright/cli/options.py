@@ -24,6 +24,10 @@ Prompting = Annotated[
         "--prompting", metavar="shared|per-label|joint", help="How labels become prompts.", show_default="the method's own"
     ),
 ]
+Filter = Annotated[str, typer.Option("--filter", metavar="none|clip|clip+caption", help="Let only labels compete that fit the picture.")]
+Clip = Annotated[
+    str, typer.Option("--clip", metavar="FOLDER|ID", help="The CLIP model of --filter.", show_default="the model's own, if it has one")
+]
 Refine = Annotated[str, typer.Option("--refine", metavar="none|guided|pamr", help="Draw masks to the picture's edges.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the results go.")]
 Seed = Annotated[int, typer.Option("--seed", metavar="NUMBER", help="Of the noise.")]

@@ -34,6 +34,8 @@ def benchmark_scenes(
         str, typer.Option(metavar="caption|absent|family|all", help="Ask for a scene's words; these and others, or their families; all.")
     ] = "caption",
     refine: options.Refine = "none",
+    category_filter: options.Filter = "none",
+    clip: options.Clip = "",
     seed: options.Seed = 0,
     device: options.Device = "auto",
     dtype: options.Dtype = "auto",
@@ -54,7 +56,8 @@ def benchmark_scenes(
     open_scenes(scenes)  # refused before a model is loaded
     engine = Engine(
         model=model, method=method, settings=settings or (), prompting=prompting, refine=refine, seed=seed, device=device,
-        dtype=dtype, batch=batch, offline=offline, background="none",  # every pixel of a scene belongs to a word
+        dtype=dtype, batch=batch, offline=offline, category_filter=category_filter, clip=clip,
+        background="none",  # every pixel of a scene belongs to a word
     )  # fmt: skip
     segmenter = engine.load()
     from maskwright.evaluation.scenes import run_benchmark
@@ -88,6 +91,7 @@ def _document(result: "BenchmarkResult", segmenter: "Segmenter", scenes: str, sp
         "method": segmenter.method.name,
         "settings": dataclasses.asdict(segmenter.method),
         "refine": segmenter.refine,
+        "category_filter": segmenter.category_filter.settings if segmenter.category_filter else None,
         "model": info.source,
         "revision": info.revision or None,
         "seed": segmenter.seed,

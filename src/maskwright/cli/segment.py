@@ -41,10 +41,8 @@ def segment(
     ] = None,
     refine: options.Refine = "none",
     tile: Annotated[str, typer.Option(metavar="none|auto", help="auto: read large pictures also in tiles.")] = "none",
-    category_filter: Annotated[
-        str, typer.Option("--filter", metavar="none|clip|clip+caption", help="Let only labels compete that fit the picture.")
-    ] = "none",
-    clip: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The CLIP model of --filter.")] = "",
+    category_filter: options.Filter = "none",
+    clip: options.Clip = "",
     caption: Annotated[bool, typer.Option("--caption", help="Continue each label's prompt with a caption.")] = False,
     blip: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The BLIP model that writes captions.")] = "",
     out: options.Out = Path("maskwright-out"),

@@ -7,7 +7,7 @@ from a folder never asks the network, so nothing waits for retries, and the fold
 import contextlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,15 +43,14 @@ class Family:
         name: what messages call it.
         default: hub id of the checkpoint that is used unless another is named.
         revision: pinned commit of `default`.
-        model_type: what config.json must say.
-        model_class, tokenizer_class, processor_class: names in transformers. The Pil processors need no torchvision.
+        kinds: what config.json may say that the model is, and the class in transformers for each.
+        tokenizer_class, processor_class: names in transformers. The Pil processors need no torchvision.
     """
 
     name: str
     default: str
     revision: str
-    model_type: str
-    model_class: str
+    kinds: Mapping[str, str]
     tokenizer_class: str
     processor_class: str
 
@@ -60,8 +59,7 @@ CLIP = Family(
     name="CLIP",
     default="openai/clip-vit-large-patch14",
     revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
-    model_type="clip",
-    model_class="CLIPModel",
+    kinds={"clip": "CLIPModel", "vision-text-dual-encoder": "VisionTextDualEncoderModel"},
     tokenizer_class="CLIPTokenizer",
     processor_class="CLIPImageProcessorPil",
 )
@@ -69,8 +67,7 @@ BLIP = Family(
     name="BLIP",
     default="Salesforce/blip-image-captioning-large",
     revision="353689b859fcf0523410b1806dace5fb46ecdf41",
-    model_type="blip",
-    model_class="BlipForConditionalGeneration",
+    kinds={"blip": "BlipForConditionalGeneration"},
     tokenizer_class="BertTokenizer",
     processor_class="BlipImageProcessorPil",
 )
@@ -196,7 +193,7 @@ def _check_folder(family: Family, folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {folder / 'config.json'} ({brief(error)}): fetch the checkpoint again") from error
     found = config.get("model_type") if isinstance(config, dict) else None
-    if found != family.model_type:
+    if found not in family.kinds:
         raise ModelError(f"{folder} holds a model of type '{found}', not {family.name}: pass one such as {family.default}")
 
 
@@ -206,7 +203,8 @@ def _read(family: Family, folder: Path) -> tuple[Any, Any, Any]:
     import transformers
 
     with quiet(transformers):
-        model, report = getattr(transformers, family.model_class).from_pretrained(
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+        model, report = getattr(transformers, family.kinds[kind]).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
         # transformers fills what is missing with random numbers and goes on

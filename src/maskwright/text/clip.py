@@ -1,5 +1,6 @@
 """What the category filter asks of CLIP: how well texts fit a picture, and features of single words."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +40,10 @@ class Clip:
         """Loads from a folder or the hub; None is openai/clip-vit-large-patch14. Raises ModelError."""
         return cls(load_checkpoint(CLIP, folder_or_id, device=device, offline=offline, revision=revision))
 
+    def called(self, source: str, revision: str = "") -> "Clip":
+        """The same model under the name and revision that a result shall tell of it: those of the model that it came with."""
+        return Clip(dataclasses.replace(self.checkpoint, source=source, revision=revision or None))
+
     def similarities(self, picture: npt.NDArray[np.uint8], texts: Sequence[str]) -> Array:
         """Cosines of CLIP's image and text embeddings, before the logit scale.
 
@@ -54,7 +59,8 @@ class Clip:
         model = self.checkpoint.model
         with torch.inference_mode():
             pixels = self.checkpoint.pixel_values([_middle(checked(picture))])
-            image = model.visual_projection(model.vision_model(pixel_values=pixels).pooler_output)  # (1, d)
+            pooled = model.vision_model(pixel_values=pixels).pooler_output.flatten(1)  # (1, width); of a ResNet (1, width, 1, 1)
+            image = model.visual_projection(pooled)  # (1, d)
         return cosines(self._recall(texts, self._prompts, self._embed), image.cpu().numpy())[:, 0]
 
     def word_features(self, words: Sequence[str]) -> Array:

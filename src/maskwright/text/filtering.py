@@ -16,6 +16,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from maskwright.backbones.contract import ModelInfo
 from maskwright.errors import SettingsError
 from maskwright.text.captioning import Captioner
 from maskwright.text.clip import Clip
@@ -133,6 +134,30 @@ class CategoryFilter:
             table=table,
             given=given,
         )
+
+    @classmethod
+    def for_model(
+        cls, info: ModelInfo, mode: Mode = "clip", *, clip: str | Path | None = None, captioner: Captioner | str | Path | None = None,
+        device: str = "cpu", offline: bool = False,
+    ) -> "CategoryFilter":  # fmt: skip
+        """Loads the filter that suits a text-to-image model: with the CLIP that comes with it, if one does and no other is named.
+
+        Args:
+            info: of the model.
+            mode: this and the others as for `from_pretrained`.
+            clip: see there.
+            captioner: see there.
+            device: see there.
+            offline: see there.
+
+        Raises:
+            ModelError, SettingsError: as for `from_pretrained`.
+        """
+        if clip is not None or not info.clip or not mode.startswith("clip"):
+            return cls.from_pretrained(mode, clip=clip, captioner=captioner, device=device, offline=offline)
+        loaded = Clip.from_pretrained(info.clip, device=device, offline=offline).called(f"{info.source}/clip", info.revision)
+        ratio = float(info.filter.get("ratio", RATIO))
+        return cls.from_pretrained(mode, clip=loaded, captioner=captioner, device=device, offline=offline, ratio=ratio)
 
     @property
     def settings(self) -> dict[str, object]:

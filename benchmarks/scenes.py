@@ -98,13 +98,15 @@ def main() -> None:
     parser.add_argument("--columns", default="", help="of caption, absent, all, family; all but absent unless given")
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
     parser.add_argument("--refine", default="none", help=f"of {', '.join(REFINERS)}; several share a reading")
-    parser.add_argument("--filter", default="none", help="none, or clip: only words compete that the model's CLIP finds in the picture")
+    parser.add_argument("--filter", default="none", choices=("none", "clip"), help="clip: only words compete that the model's CLIP finds")
     options = parser.parse_args()
     refines = options.refine.split(",")
     if strange := set(refines) - set(REFINERS):
         parser.error(f"--refine {', '.join(strange)}: choose from {', '.join(REFINERS)}")
     backbone, scenes, limit = load_backbone(options.model), options.scenes, options.limit
-    chosen = None if options.filter == "none" else CategoryFilter.for_model(backbone.info, options.filter, offline=True)
+    if options.filter == "clip" and not backbone.info.clip:
+        parser.error(f"{options.model} brings no CLIP: choose --model sticker-full, or --filter none")
+    chosen = CategoryFilter.for_model(backbone.info, offline=True) if options.filter == "clip" else None
     titles, methods = columns(scenes, options.columns), options.methods.split(",")
     print(f"| method | prompting | refine | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 4)}|", flush=True)
     for method in methods:

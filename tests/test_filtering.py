@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import numpy as np
@@ -249,16 +250,32 @@ class TestFilter:
 
     def test_a_model_brings_its_own_clip(self, clip: Clip, tmp_path: Path) -> None:
         folder = build_clip(tmp_path / "clip")
+        (folder / "maskwright.json").write_text('{"ratio": 0.4, "revision": "12ab"}')
         info = ModelInfo(
-            name="toy", source="bundled:toy", revision="12ab", licence="", native=64, prediction="epsilon", multiple=8, clip=str(folder),
-            filter={"ratio": 0.4},
+            name="toy", source="bundled:toy", revision="", licence="", native=64, prediction="epsilon", multiple=8, clip=str(folder)
         )  # fmt: skip
         own = CategoryFilter.for_model(info, offline=True)
-        assert own.ratio == 0.4
         assert own.settings == {"mode": "clip", "ratio": 0.4, "clip": "bundled:toy/clip", "clip_revision": "12ab"}
-        named = CategoryFilter.for_model(info, clip=folder, offline=True)  # another one is named: what suits the model's own does not count
-        assert (named.ratio, named.settings["clip"]) == (RATIO, str(folder))
+        named = CategoryFilter.for_model(info, clip=folder, offline=True)
+        assert (named.ratio, named.settings["clip"]) == (0.4, str(folder))
+        assert CategoryFilter.from_pretrained("clip", clip=folder, ratio=0.7, offline=True).ratio == 0.7
+        assert CategoryFilter("clip", clip=clip).ratio == RATIO, "the paper's, where a CLIP says nothing"
         assert CategoryFilter.for_model(info, "none").clip is None
+
+    @pytest.mark.parametrize("wrong", ['"high"', "2", "0", "true"])
+    def test_a_ratio_that_is_none_is_told_with_its_file(self, wrong: str, tmp_path: Path) -> None:
+        folder = build_clip(tmp_path / "clip")
+        (folder / "maskwright.json").write_text(f'{{"ratio": {wrong}}}')
+        with pytest.raises(ModelError, match=r"maskwright\.json.*above 0 and at most 1"):
+            CategoryFilter.from_pretrained("clip", clip=folder, offline=True)
+
+    def test_other_text_encoders_are_refused(self, tmp_path: Path) -> None:
+        folder = build_dual_encoder(tmp_path)
+        config = json.loads((folder / "config.json").read_text())
+        config["text_config"]["model_type"] = "bert"
+        (folder / "config.json").write_text(json.dumps(config))
+        with pytest.raises(ModelError, match="'bert', not by CLIP's"):
+            Clip.from_pretrained(folder, offline=True)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_a_convolutional_tower_reads_pictures_of_any_shape(self, tmp_path: Path) -> None:

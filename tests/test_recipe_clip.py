@@ -1,5 +1,7 @@
 """The CLIP of the recipe, the pool of painted scenes, the alignment of a training with that CLIP; a few steps of the real networks."""
 
+import copy
+import dataclasses
 import json
 
 import numpy as np
@@ -44,10 +46,10 @@ def size():
 
 
 def train_clip(out, scenes, size, *, samples, init=None, minutes=None):
-    from maskwright_recipes.clip import ClipCourse
+    from maskwright_recipes.clip_training import ClipCourse
     from maskwright_recipes.steps import Plan, run_clip
 
-    return run_clip(Plan(scenes, size, out, CPU), ClipCourse(samples, batch=4, minutes=minutes), init=init)
+    return run_clip(Plan(scenes, size, out, CPU), ClipCourse(samples, batch=4, rate=0.1, minutes=minutes), init=init)
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +82,55 @@ class TestClip:
         marked[:, :12] = (220, 40, 30)
         assert np.abs(clip.similarities(grey, ["box"]) - clip.similarities(marked, ["box"])).max() > 1e-5
 
-    def test_it_goes_on_where_it_was_stopped(self, tmp_path, scenes, size):
+    def test_it_goes_on_where_it_was_stopped(self, tmp_path, scenes, size, capsys):
         whole, parts = tmp_path / "whole", tmp_path / "parts"
-        from maskwright_recipes.clip import load_clip
-
-        one = load_clip(train_clip(whole, scenes, size, samples=16)).state_dict()
+        train_clip(whole, scenes, size, samples=16)
         train_clip(parts, scenes, size, samples=16, minutes=0)  # one step
         assert torch.load(parts / "clip.pt", weights_only=True)["samples"] == 4
-        two = load_clip(train_clip(parts, scenes, size, samples=16)).state_dict()
-        assert all(torch.allclose(one[name].float(), two[name].float(), atol=1e-3) for name in one)
+        capsys.readouterr()
+        train_clip(parts, scenes, size, samples=16)
+        assert "step 4/4" in capsys.readouterr().out
+        one, two = (torch.load(folder / "clip.pt", weights_only=True) for folder in (whole, parts))
+        for part in ("model", "average", "head"):
+            assert all(torch.allclose(one[part][name], two[part][name], atol=1e-5) for name in one[part]), part
+        assert torch.equal(one["scale"], two["scale"]) and torch.equal(one["bias"], two["bias"])
+        moments = [state["optimiser"]["state"] for state in (one, two)]
+        assert all(torch.allclose(moments[0][place]["exp_avg"], moments[1][place]["exp_avg"], atol=1e-5) for place in moments[0])
+
+    def test_what_it_was_not_begun_with_is_refused(self, clip_folder, scenes, size):
+        from maskwright.errors import SettingsError
+
+        with pytest.raises(SettingsError, match="another size"):
+            train_clip(clip_folder.parent, scenes, dataclasses.replace(size, text_width=32), samples=16)
+        fewer = copy.copy(scenes)
+        fewer.list = dataclasses.replace(scenes.list, words=dataclasses.replace(scenes.words, grounds=scenes.words.grounds[:1]))
+        with pytest.raises(SettingsError, match="other words"):
+            train_clip(clip_folder.parent, fewer, size, samples=16)
+
+    def test_it_starts_from_a_clip_of_the_same_words_and_size(self, clip_folder, scenes, size, tmp_path):
+        from maskwright_recipes.clip import build_clip, load_clip, start_clip
+        from maskwright_recipes.export import export_pipeline
+        from maskwright_recipes.networks import Model, build_autoencoder
+        from maskwright_recipes.tokenizer import tokenizer_of
+
+        tokenizer = tokenizer_of(clip_folder.parent, scenes.list.path, length=16)
+        export_pipeline(Model(size, tokenizer, 32), tokenizer, build_autoencoder(size), tmp_path / "model", clip=clip_folder)
+        same, wider = build_clip(size, tokenizer), build_clip(dataclasses.replace(size, text_width=32), tokenizer)
+        assert start_clip(same, tokenizer, tmp_path / "model") and not start_clip(wider, tokenizer, tmp_path / "model")
+        kept = load_clip(clip_folder).state_dict()
+        assert all(torch.equal(tensor, kept[name]) for name, tensor in same.state_dict().items())
+
+    def test_its_ratio_and_revision_lie_beside_it(self, clip_folder):
+        from maskwright.text.clip import Clip
+        from maskwright.text.filtering import CategoryFilter
+
+        told = json.loads((clip_folder / "maskwright.json").read_text())
+        chosen = CategoryFilter.from_pretrained("clip", clip=clip_folder, offline=True)
+        assert 0 < chosen.ratio == told["ratio"] < 1 and chosen.settings["clip_revision"] == told["revision"]
+        assert Clip.from_pretrained(clip_folder, offline=True).called("toy/clip").checkpoint.source == "toy/clip"
 
     def test_words_shown_are_those_of_the_scenes(self, scenes):
-        from maskwright_recipes.clip import words_shown
+        from maskwright_recipes.clip_training import words_shown
 
         names = [word.name for word in scenes.words.all]
         shown = words_shown(scenes, range(8), "tuning")
@@ -115,13 +154,28 @@ class TestClip:
         part_texts(model, tokenizer, texts)
         assert alike() < 0.3 < before
 
-    def test_told_apart_counts_as_the_filter_keeps(self):
-        from maskwright_recipes.clip import told_apart
+    def test_told_apart_counts_what_the_filter_keeps(self):
+        from maskwright.text.filter_rules import keep_near_best
+        from maskwright_recipes.clip_training import told_apart
 
-        similarities = torch.tensor([[1.0, 0.6, 0.2], [0.1, 0.5, -0.2]])
-        shown = torch.tensor([[True, True, False], [True, True, False]])
-        f1, precision, recall = told_apart(similarities, shown, 0.5)
-        assert (precision, recall) == (1.0, 0.75) and f1 == pytest.approx(6 / 7)
+        similarities = torch.rand(40, 6, generator=torch.Generator().manual_seed(0)) - torch.linspace(0, 1.2, 40)[:, None]
+        shown = torch.rand(40, 6, generator=torch.Generator().manual_seed(1)) < 0.4
+        for ratio in (0.3, 0.8):
+            kept = torch.tensor([keep_near_best(row.tolist(), ratio=ratio) for row in similarities])
+            right = float((kept & shown).sum())
+            f1, precision, recall = told_apart(similarities, shown, ratio)
+            assert (precision, recall) == pytest.approx((right / float(kept.sum()), right / float(shown.sum())))
+            assert f1 == pytest.approx(2 * right / float(kept.sum() + shown.sum()))
+
+    def test_seeds_are_those_of_the_batches(self, tmp_path, scenes, size):
+        """Else pictures would be taught other pictures' words."""
+        from maskwright_recipes.steps import Plan
+
+        for pool in (0, 7):
+            plan = Plan(scenes, size, tmp_path / str(pool), CPU, skip=30, pool=pool)
+            for (pixels, _), seeds, _ in zip(plan.batches(5, 3, 4), plan.seeds(5, 3), range(3), strict=False):
+                drawn = np.stack([scenes.render(int(seed)).image for seed in seeds])
+                assert torch.equal(((pixels + 1) * 127.5).round().byte(), torch.from_numpy(drawn).permute(0, 3, 1, 2))
 
 
 class TestPool:
@@ -142,6 +196,7 @@ class TestPool:
 
         wanted = open_pool(scenes, tmp_path, 5).pixels.copy()
         state = json.loads((tmp_path / "pool.json").read_text())
+        assert state == {"count": 5, "start": 0, "painted": 5}
         damaged = np.load(tmp_path / "pixels.npy", mmap_mode="r+")
         damaged[3:] = 0
         damaged.flush()
@@ -153,9 +208,22 @@ class TestPool:
         from maskwright_recipes.pool import open_pool
 
         open_pool(scenes, tmp_path, 3)
-        for other, count in ((scenes, 4), (scenes.close_up(16), 3)):
-            with pytest.raises(SettingsError, match="was painted with another"):
-                open_pool(other, tmp_path, count)
+        plainer = copy.copy(scenes)
+        plainer.list = dataclasses.replace(scenes.list, style=dataclasses.replace(scenes.list.style, shadow=0.0, turn=0))
+        for other, count, start in ((scenes, 4, 0), (scenes, 3, 1), (scenes.close_up(16), 3, 0), (plainer, 3, 0)):
+            with pytest.raises(SettingsError, match="something else"):
+                open_pool(other, tmp_path, count, start=start)
+        (tmp_path / "pool.json").write_text("{")
+        with pytest.raises(SettingsError, match="cannot be read"):
+            open_pool(scenes, tmp_path, 3)
+
+    def test_captions_are_others_each_time_round(self, tmp_path, scenes):
+        from maskwright_recipes.pool import open_pool
+
+        pool = open_pool(scenes, tmp_path, 4)
+        told = [caption for _, captions in zip(range(6), (batch[1] for batch in pool.batches(2, 4)), strict=False) for caption in captions]
+        samples = range(2, 26)
+        assert told == [scenes.caption(int(pool.seeds(sample, 1)[0]), sample // 4) for sample in samples]
 
 
 class TestAlignment:
@@ -188,7 +256,17 @@ class TestAlignment:
         assert float(alignment.loss((wanted, 3 * wanted), pictures)) == pytest.approx(0, abs=1e-5)
         assert float(alignment.loss((wanted, -wanted), pictures)) == pytest.approx(1, abs=1e-5)
 
-    def test_it_moves_the_early_layers_and_is_not_exported(self, make_trainer, tmp_path):
+    def test_it_teaches_the_early_layers(self, make_trainer):
+        trainer = make_trainer()
+        tokens = trainer.tokenizer(["a box", ""], padding="max_length", return_tensors="pt").input_ids
+        _, *seen = trainer.model.observe(torch.randn(2, 8, 8, 8), torch.tensor([3, 700]), tokens)
+        trainer.alignment.loss(trainer.alignment(*seen), torch.rand(2, 3, 32, 32)).backward()
+        unet = trainer.model.unet
+        for layer in (unet.conv_in, unet.down_blocks[1].attentions[0].proj_out, trainer.alignment.up[0]):
+            assert layer.weight.grad.abs().max() > 0
+        assert unet.conv_out.weight.grad is None
+
+    def test_a_training_goes_on_with_and_without(self, make_trainer, tmp_path):
         from maskwright_recipes.streams import painted_batches
 
         trainer = make_trainer()
@@ -196,11 +274,14 @@ class TestAlignment:
         trainer.run(painted_batches(trainer.scenes, 0, 2))
         assert not torch.equal(before, trainer.alignment.down[0].weight)
         assert (tmp_path / "model" / "clip" / "config.json").is_file()
-        assert not [name for name in trainer.average.state_dict() if "alignment" in name]
+        assert not [path for path in (tmp_path / "model").rglob("*.safetensors") if b"alignment." in path.read_bytes()]
         again = make_trainer(samples=12)
         assert again.first == 4 and torch.equal(again.alignment.down[0].weight, trainer.alignment.down[0].weight)
-        without = make_trainer(align=0.0, samples=12)  # and goes on without, too
+        without = make_trainer(align=0.0, samples=12)
         assert without.first == 4 and without.alignment is None
+        without.run(painted_batches(trainer.scenes, 8, 2))
+        later = make_trainer(samples=16)  # begun anew: the checkpoint before knew of none
+        assert later.first == 6 and not torch.equal(later.alignment.down[0].weight, trainer.alignment.down[0].weight)
 
     def test_without_a_clip_it_is_refused(self, tmp_path, scenes, size):
         from maskwright.errors import SettingsError

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 
 from maskwright.datasets.scenes import SceneSet
 from maskwright.errors import SettingsError
-from maskwright_recipes.export import edit_json
 from maskwright_recipes.networks import Size, build_autoencoder, load_autoencoder
+from maskwright_recipes.sidecar import edit_json
 from maskwright_recipes.streams import Batch
 from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory, load_state, save_state
 from maskwright_recipes.warm_start import copy_fitting

@@ -1,6 +1,5 @@
 """Writes a trained model as a pipeline folder that diffusers loads, and a sheet of its samples."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from maskwright.errors import SettingsError
 from maskwright.quiet import quiet
 from maskwright_recipes.checkpoints import load_checkpoint
 from maskwright_recipes.networks import Model, Size, assemble_pipeline, load_autoencoder, load_pipeline
+from maskwright_recipes.sidecar import edit_json
 from maskwright_recipes.tokenizer import save_tokenizer
 
 SHARD = "15MB"  # files of weights are no larger
@@ -54,13 +54,6 @@ def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Pa
         shutil.copytree(clip, fresh / CLIP)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
-
-
-def edit_json(path: Path, **changes: Any) -> None:
-    """Sets keys of a JSON file; None removes."""
-    content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
-    content = {key: value for key, value in content.items() if key not in changes or value is not None}
-    path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def export_checkpoint(out: Path, folder: Path, size: Size, side: int) -> int:

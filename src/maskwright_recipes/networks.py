@@ -151,10 +151,10 @@ class Model(nn.Module):
         return predicted
 
     def observe(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The predicted v as `forward` gives it, and features of the second finest resolution: on the way down and on the way up.
+        """The predicted v as `forward` gives it, and two feature maps.
 
-        The one is what the down block's attention leaves, the other what the first up block passes on; of a U-Net with two resolutions
-        the latter has the side of the finest.
+        Of the second finest resolution what attention leaves on the way down; of the coarsest what its up block passes on, at twice its
+        side.
         """
         unet, words = self.unet, self.text_encoder(tokens)[0]
         time = unet.time_embedding(unet.time_proj(timesteps).to(noisy.dtype))

@@ -6,10 +6,12 @@ methods that read words, with `maskwright evaluate --split tuning --sweep` for t
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 from maskwright.backbones.catalog import catalog
+from maskwright.backbones.hub import CLIP, SIDECAR
 from maskwright.datasets.scenes import open_scenes
 from maskwright.datasets.word_list import BUNDLED, find_word_list, read_word_list
 from maskwright.errors import SettingsError
@@ -56,7 +58,9 @@ def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path 
     listed, revision = open_scenes(words).words, weights_digest(folder)
     where = f"`maskwright models show {folder.name}` lists" if folder.name in catalog() else "maskwright.json beside it names"
     methods = dict(read_settings(words, settings))
-    filtering = methods.pop(FILTER, {})
+    suits = methods.pop(FILTER, {})
+    if suits and (folder / CLIP).is_dir() and (settings or find_word_list(words) in BUNDLED.values()):
+        edit_json(folder / CLIP / SIDECAR, **suits)  # chosen for this very CLIP; of a list of one's own it keeps what its training found
     content = {
         "revision": revision,
         "advice": ADVICE.format(objects=len(listed.objects), grounds=len(listed.grounds), where=where),
@@ -64,7 +68,6 @@ def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path 
         "objects": ["|".join(word.names) for word in listed.objects],
         "words": known_words(words),
         "methods": methods,
-        **({"filter": filtering} if filtering else {}),
         "synthesis": synthesis([ground.name for ground in listed.grounds]),
     }
     (folder / "maskwright.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -72,8 +75,18 @@ def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path 
 
 
 def weights_digest(folder: Path) -> str:
-    """Twelve hex digits of the hash over all weights: the revision of a model that has no repository."""
+    """Twelve hex digits of the hash over all weights but those of a CLIP beside them: the revision of a model that has no repository."""
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.safetensors")):
-        digest.update(file.read_bytes())
+        if file.relative_to(folder).parts[0] != CLIP:
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Sets keys of a JSON file, whole or not at all; None removes."""
+    content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
+    content = {key: value for key, value in content.items() if key not in changes or value is not None}
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(fresh, path)

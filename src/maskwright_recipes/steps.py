@@ -14,7 +14,7 @@ from maskwright.errors import SettingsError
 from maskwright_recipes.atlas import draw_atlas
 from maskwright_recipes.autoencoder import held_out, measure_psnr, steps_done, train_autoencoder
 from maskwright_recipes.checkpoints import has_checkpoint
-from maskwright_recipes.clip import ClipCourse, ClipTrainer
+from maskwright_recipes.clip_training import ClipCourse, ClipTrainer
 from maskwright_recipes.composing import Library, build_library
 from maskwright_recipes.networks import Size, choose_size
 from maskwright_recipes.pool import Pool, open_pool
@@ -107,8 +107,10 @@ def make_plan(
     """
     if compose not in ("auto", "device", "painter"):
         raise SettingsError(f"compose must be auto, device or painter, not {compose!r}")
+    if pool and compose == "device":
+        raise SettingsError("a pool is painted, not composed: leave out --pool, or --compose device")
     scenes = open_set(words, font)
-    composed = compose == "device" or (compose == "auto" and device.type != "cpu")
+    composed = not pool and (compose == "device" or (compose == "auto" and device.type != "cpu"))
     chosen = choose_size(size, scenes.list.side)
     if side:
         choose_size(chosen.name, side)
@@ -131,10 +133,8 @@ def run_clip(plan: Plan, course: ClipCourse, *, init: Path | None = None) -> Pat
     """Trains or continues the CLIP; returns its folder.
 
     Raises:
-        SettingsError: a folder that is no model to start from, or scenes that are composed, whose pictures are of no seed.
+        SettingsError: a folder that is no model to start from.
     """
-    if plan.composed:
-        raise SettingsError("the CLIP is trained on painted scenes: add --compose painter")
     if init:
         refuse_no_model(init)
     trainer = ClipTrainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
@@ -164,14 +164,14 @@ def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoen
     Raises:
         SettingsError: a checkpoint without its autoencoder or tokenizer, or a folder that is no model to start from.
     """
+    if course.align and not any((folder / CLIP).is_dir() for folder in (plan.out, init) if folder):
+        raise SettingsError(f"there is no CLIP in {plan.out} to align with: train one with `maskwright-recipe clip`, or leave out --align")
     if has_checkpoint(plan.out / "checkpoint"):
         refuse_parted(plan.out)
     elif init:
         refuse_no_model(init)
     elif not (plan.out / "vae").is_dir():
         run_autoencoder(plan, steps=steps_done(plan.out)[1] or autoencoder_steps)
-    if course.align and not any((folder / CLIP).is_dir() for folder in (plan.out, init) if folder):
-        raise SettingsError(f"there is no CLIP in {plan.out} to align with: train one with `maskwright-recipe clip`, or leave out --align")
     trainer = Trainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
     trainer.run(plan.batches(trainer.first * course.batch, course.batch, course.steps - trainer.first))
     return plan.out / "model"

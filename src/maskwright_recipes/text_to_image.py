@@ -49,7 +49,7 @@ class Course:
         average: decay of the moving average of the weights.
         compiled: torch.compile.
         minutes: stop after so many, and write what there is; None for no limit.
-        align: weight of the alignment with the CLIP in `out/clip`; 0 for none.
+        align: weight of the alignment with the CLIP of the training, else of the model it starts from; 0 for none.
     """
 
     samples: int
@@ -96,7 +96,7 @@ class Trainer:
         size: of the networks.
         course: how long and how fast.
         device: where to train.
-        init: a pipeline folder to start from, as far as it fits; not looked at where there is a checkpoint.
+        init: a pipeline folder to start from, as far as it fits; where there is a checkpoint only its CLIP is still taken.
     """
 
     def __init__(self, out: Path, scenes: SceneSet, size: Size, course: Course, *, device: torch.device, init: Path | None = None) -> None:
@@ -116,7 +116,7 @@ class Trainer:
             keep_freed_memory()
             self.model.unet.set_attn_processor(AttnProcessor())
         self.model.unet.to(memory_format=torch.channels_last)
-        self.alignment = self._align() if course.align else None
+        self.alignment = self._align(init) if course.align else None
         self.trained = [*self.model.parameters(), *(self.alignment.parameters() if self.alignment else ())]
         self.optimiser = torch.optim.AdamW(self.trained, lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.alphas = build_scheduler().alphas_cumprod.to(device)
@@ -130,10 +130,10 @@ class Trainer:
         network = Observed(self.model, self.alignment) if self.alignment else self.model
         self.predict: Callable[..., Any] = torch.compile(network) if course.compiled else network
 
-    def _align(self) -> Alignment:
-        """With the CLIP in the training's folder."""
-        pictures = held_out(self.scenes, ALIGNMENT_PICTURES, "train")
-        return Alignment(self.out / CLIP, self.size, pictures).move(self.device)
+    def _align(self, init: Path | None) -> Alignment:
+        """With the CLIP in the training's folder, else with that of `init`: only its image encoder counts, its words may be others."""
+        folder = next(folder for folder in (self.out / CLIP, *([init / CLIP] if init else [])) if folder.is_dir())
+        return Alignment(folder, self.size, held_out(self.scenes, ALIGNMENT_PICTURES, "train")).move(self.device)
 
     def _resume(self, init: Path | None) -> None:
         """Takes up the checkpoint, else the weights to start from."""
@@ -154,8 +154,9 @@ class Trainer:
         else:
             self.model.load_state_dict({name: kept.training[f"weight {name}"] for name in kept.average})
             if self.alignment:  # a training may have begun without
-                known = {name.removeprefix(f"weight {ALIGNED}"): tensor for name, tensor in kept.training.items() if ALIGNED in name}
-                self.alignment.load_state_dict({name: known[name] for name in self.alignment.state_dict() if name in known}, strict=False)
+                prefix = f"weight {ALIGNED}"
+                known = {name.removeprefix(prefix): tensor for name, tensor in kept.training.items() if name.startswith(prefix)}
+                self.alignment.load_state_dict(known, strict=bool(known))
             restore_moments(self.optimiser, self.names, kept.training)
 
     def save(self, step: int) -> None:

@@ -34,7 +34,6 @@ class ModelInfo:
         methods: settings that suit this model better than a method's own defaults, by method name.
         synthesis: what suits it when it draws: "plain" and "templates" (texts with {} for the label), "steps", "guidance".
         clip: folder of the CLIP that knows its words, for the category filter; "" when none comes with it.
-        filter: what suits that CLIP: "ratio" of the category filter.
     """
 
     name: str
@@ -50,7 +49,6 @@ class ModelInfo:
     methods: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     synthesis: Mapping[str, Any] = field(default_factory=dict)
     clip: str = ""
-    filter: Mapping[str, float] = field(default_factory=dict)
 
 
 class Backbone(Protocol):

@@ -9,7 +9,8 @@ PARTS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 WEIGHTED = PARTS[:3]
 CLIP = "clip"  # optional: the CLIP that knows the model's words, for the category filter
 SIDECAR = "maskwright.json"  # optional, beside model_index.json: words, advice, settings that suit the model
-SMALL_FILES = ["model_index.json", SIDECAR, *(f"{part}/*.{kind}" for part in PARTS for kind in ("json", "txt"))]
+SMALL_FILES = ["model_index.json", SIDECAR, *(f"{part}/*.{kind}" for part in PARTS for kind in ("json", "txt")),
+               *(f"{CLIP}/*.{kind}" for kind in ("json", "txt", "safetensors"))]  # fmt: skip
 PATIENCE = 10  # seconds that the hub has for its first answer
 
 

@@ -36,7 +36,7 @@ class UNetBackbone:
         source: hub id or folder.
         revision: commit or "".
         licence: of the weights or "".
-        sidecar: the model's maskwright.json: "words", "objects", "advice", "methods", "synthesis", "filter".
+        sidecar: the model's maskwright.json: "words", "objects", "advice", "methods", "synthesis".
         clip: folder of the CLIP that comes with the model, or "".
 
     Raises:
@@ -72,7 +72,6 @@ class UNetBackbone:
             words=tuple(sidecar["words"]) if "words" in sidecar else None,
             objects=tuple(sidecar["objects"]) if "objects" in sidecar else None, advice=sidecar.get("advice", ""),
             methods=sidecar.get("methods", {}), synthesis=sidecar.get("synthesis", {}), clip=clip,
-            filter=sidecar.get("filter", {}),
         )  # fmt: skip
 
     @torch.inference_mode()

@@ -34,7 +34,9 @@ def benchmark_scenes(
         str, typer.Option(metavar="caption|absent|family|all", help="Ask for a scene's words; these and others, or their families; all.")
     ] = "caption",
     refine: options.Refine = "none",
-    category_filter: options.Filter = "none",
+    category_filter: Annotated[
+        str, typer.Option("--filter", metavar="none|clip", help="Let only labels compete that fit the picture.")
+    ] = "none",
     clip: options.Clip = "",
     seed: options.Seed = 0,
     device: options.Device = "auto",
@@ -51,6 +53,7 @@ def benchmark_scenes(
     prepare(offline=offline)
     choose("split", split, SPLITS)
     choose("labels", labels, ASKED)
+    choose("filter", category_filter, ("none", "clip"))
     from maskwright.datasets.scenes import open_scenes
 
     open_scenes(scenes)  # refused before a model is loaded

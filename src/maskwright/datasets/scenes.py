@@ -137,9 +137,12 @@ class SceneSet:
 
     def captions(self, seed: int, *, split: str = "train", count: int = 4) -> tuple[str, ...]:
         """Further captions of the scene with this seed, written without painting it."""
-        shown = self.contents(seed, split=split)
-        rngs = [np.random.default_rng([SPLITS[split], seed, CAPTIONS, n]) for n in range(count)]
-        return tuple(self._caption(shown, rng, split) for rng in rngs)
+        return tuple(self.caption(seed, number, split=split) for number in range(count))
+
+    def caption(self, seed: int, number: int, *, split: str = "train") -> str:
+        """The further caption of that number of the scene with this seed, as `captions` gives it."""
+        rng = np.random.default_rng([SPLITS[split], seed, CAPTIONS, number])
+        return self._caption(self.contents(seed, split=split), rng, split)
 
     def rivals(self, names: Sequence[str]) -> tuple[int, ...]:
         """Positions in `words.all` of these words and of those that are hard to tell from them.

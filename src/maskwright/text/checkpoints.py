@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ NEEDED = (
     ("tokenizer.json", "vocab.json", "vocab.txt"),
 )
 WANTED = ["*.json", "*.txt", "*.safetensors"]  # what is downloaded
+SIDECAR = "maskwright.json"  # optional
+DUAL = "vision-text-dual-encoder"  # any image encoder beside any text encoder; here CLIP's
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -59,7 +61,7 @@ CLIP = Family(
     name="CLIP",
     default="openai/clip-vit-large-patch14",
     revision="32bd64288804d66eefd0ccbe215aa642df71cc41",
-    kinds={"clip": "CLIPModel", "vision-text-dual-encoder": "VisionTextDualEncoderModel"},
+    kinds={"clip": "CLIPModel", DUAL: "VisionTextDualEncoderModel"},
     tokenizer_class="CLIPTokenizer",
     processor_class="CLIPImageProcessorPil",
 )
@@ -80,7 +82,8 @@ class Checkpoint:
     Attributes:
         model, tokenizer, processor: the transformers objects.
         source: the folder or hub id that it was loaded from.
-        revision: the commit, where the hub or its cache was used; None for a plain folder.
+        revision: the commit, where the hub or its cache was used; else what `facts` say, None where they say nothing.
+        facts: of a maskwright.json beside the weights: "ratio" that suits a CLIP in the category filter, "revision"; {} if there is none.
     """
 
     model: Any
@@ -88,6 +91,7 @@ class Checkpoint:
     processor: Any
     source: str
     revision: str | None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> "torch.device":
@@ -140,6 +144,7 @@ def load_checkpoint(
     source = str(source or family.default)
     folder = find_folder(family, source, offline=offline, revision=revision)
     _check_folder(family, folder)
+    facts = _read_object(folder / SIDECAR) if (folder / SIDECAR).exists() else {}
     try:
         model, tokenizer, processor = _read(family, folder)
     except Exception as error:
@@ -148,8 +153,8 @@ def load_checkpoint(
         model = model.to(device)
     except Exception as error:
         raise ModelError(f"cannot put {family.name} on device '{device}' ({brief(error)}): choose device 'cpu'") from error
-    commit = folder.name if COMMIT.fullmatch(folder.name) else None
-    return Checkpoint(model, tokenizer, processor, source, commit)
+    commit = folder.name if COMMIT.fullmatch(folder.name) else facts.get("revision")
+    return Checkpoint(model, tokenizer, processor, source, commit, facts)
 
 
 def find_folder(family: Family, source: str, *, offline: bool = False, revision: str | None = None) -> Path:
@@ -188,13 +193,23 @@ def _check_folder(family: Family, folder: Path) -> None:
     if missing := _missing(folder):
         lacks = f"{folder} is no {family.name} checkpoint, it lacks {', '.join(missing)}"
         raise ModelError(f"{lacks}: pass one in the layout of {family.default}")
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"cannot read {folder / 'config.json'} ({brief(error)}): fetch the checkpoint again") from error
-    found = config.get("model_type") if isinstance(config, dict) else None
+    config = _read_object(folder / "config.json")
+    found, text = config.get("model_type"), config.get("text_config")
     if found not in family.kinds:
         raise ModelError(f"{folder} holds a model of type '{found}', not {family.name}: pass one such as {family.default}")
+    if found == DUAL and (kind := text.get("model_type") if isinstance(text, dict) else None) != "clip_text_model":
+        raise ModelError(f"{folder} reads words by a model of type '{kind}', not by CLIP's: pass one such as {family.default}")
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of a checkpoint."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path} ({brief(error)}): fetch the checkpoint again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"cannot read {path} (it is no JSON object): fetch the checkpoint again")
+    return content
 
 
 def _read(family: Family, folder: Path) -> tuple[Any, Any, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from maskwright.errors import ModelError
 from maskwright.text.checkpoints import CLIP, Checkpoint, checked, load_checkpoint
 
 if TYPE_CHECKING:
@@ -40,9 +41,23 @@ class Clip:
         """Loads from a folder or the hub; None is openai/clip-vit-large-patch14. Raises ModelError."""
         return cls(load_checkpoint(CLIP, folder_or_id, device=device, offline=offline, revision=revision))
 
-    def called(self, source: str, revision: str = "") -> "Clip":
-        """The same model under the name and revision that a result shall tell of it: those of the model that it came with."""
-        return Clip(dataclasses.replace(self.checkpoint, source=source, revision=revision or None))
+    def called(self, source: str) -> "Clip":
+        """The same model under the name that a result shall tell of it: that of the model that it came with."""
+        return Clip(dataclasses.replace(self.checkpoint, source=source))
+
+    @property
+    def ratio(self) -> float | None:
+        """What the ratio of the category filter has to be for this model, if it says so.
+
+        Raises:
+            ModelError: what it says is no number above 0 and at most 1.
+        """
+        told = self.checkpoint.facts.get("ratio")
+        if told is None:
+            return None
+        if isinstance(told, bool) or not isinstance(told, int | float) or not 0 < told <= 1:
+            raise ModelError(f"maskwright.json of {self.checkpoint.source} has the ratio {told!r}: write a number above 0 and at most 1")
+        return float(told)
 
     def similarities(self, picture: npt.NDArray[np.uint8], texts: Sequence[str]) -> Array:
         """Cosines of CLIP's image and text embeddings, before the logit scale.

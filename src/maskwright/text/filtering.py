@@ -2,7 +2,8 @@
 
 A label is kept when any of these holds:
     (a) a caption of the picture contains one of the words that a synonym table gives for it; no table by default, as published;
-    (b) CLIP finds it nearly as fitting as the best label: similarity of "A photo of a {label}" at least 0.97 x the best;
+    (b) CLIP finds it nearly as fitting as the best label: similarity of "A photo of a {label}" at least 0.97 x the best, or what else
+        suits a CLIP that is not OpenAI's;
     (c) CLIP's text encoder finds it close to a noun of a caption: cosine above 0.8.
 Our defaults where the paper is silent: a label counts with the best of its texts; labels marked background are always kept,
 and no label is measured against them.
@@ -59,7 +60,7 @@ class CategoryFilter:
         *,
         clip: Clip | None = None,
         captioner: Captioner | None = None,
-        ratio: float = RATIO,
+        ratio: float | None = None,
         cosine: float = COSINE,
         table: Mapping[str, Sequence[str]] | None = None,
         given: Collection[str] | None = None,
@@ -70,7 +71,7 @@ class CategoryFilter:
             mode: see above.
             clip: the model of rules (b) and (c).
             captioner: the model that writes the captions.
-            ratio: rule (b), above 0 and at most 1.
+            ratio: rule (b), above 0 and at most 1; None for what the CLIP says suits it (`Clip.ratio`), else the paper's 0.97.
             cosine: rule (c), -1..1.
             table: rule (a), label name to further words; names that a vocabulary lacks are ignored.
             given: names or synonyms of the labels to keep, for every picture for which `keep` is given no others.
@@ -83,7 +84,8 @@ class CategoryFilter:
             raise SettingsError(f"filter '{mode}' needs its models: use CategoryFilter.from_pretrained('{mode}')")
         self.mode: Mode = mode
         self.clip, self.captioner = clip, captioner
-        self.ratio, self.cosine = ratio, cosine
+        told = clip.ratio if clip is not None else None
+        self.ratio, self.cosine = ratio if ratio is not None else told or RATIO, cosine
         self.table = {
             name.casefold(): (words,) if isinstance(words, str) else tuple(words) for name, words in (table or {}).items()
         }
@@ -98,7 +100,7 @@ class CategoryFilter:
         captioner: Captioner | str | Path | None = None,
         device: str = "cpu",
         offline: bool = False,
-        ratio: float = RATIO,
+        ratio: float | None = None,
         cosine: float = COSINE,
         table: Mapping[str, Sequence[str]] | None = None,
         given: Collection[str] | None = None,
@@ -140,7 +142,9 @@ class CategoryFilter:
         cls, info: ModelInfo, mode: Mode = "clip", *, clip: str | Path | None = None, captioner: Captioner | str | Path | None = None,
         device: str = "cpu", offline: bool = False,
     ) -> "CategoryFilter":  # fmt: skip
-        """Loads the filter that suits a text-to-image model: with the CLIP that comes with it, if one does and no other is named.
+        """Loads the filter that suits a text-to-image model: in mode "clip" with the CLIP that comes with it, if no other is named.
+
+        Rule (c) was made for OpenAI's CLIP and for captions of photographs: mode "clip+caption" takes that one.
 
         Args:
             info: of the model.
@@ -149,15 +153,11 @@ class CategoryFilter:
             captioner: see there.
             device: see there.
             offline: see there.
-
-        Raises:
-            ModelError, SettingsError: as for `from_pretrained`.
         """
-        if clip is not None or not info.clip or not mode.startswith("clip"):
-            return cls.from_pretrained(mode, clip=clip, captioner=captioner, device=device, offline=offline)
-        loaded = Clip.from_pretrained(info.clip, device=device, offline=offline).called(f"{info.source}/clip", info.revision)
-        ratio = float(info.filter.get("ratio", RATIO))
-        return cls.from_pretrained(mode, clip=loaded, captioner=captioner, device=device, offline=offline, ratio=ratio)
+        own: Clip | None = None
+        if mode == "clip" and clip is None and info.clip:
+            own = Clip.from_pretrained(info.clip, device=device, offline=offline).called(f"{info.source}/clip")
+        return cls.from_pretrained(mode, clip=own or clip, captioner=captioner, device=device, offline=offline)
 
     @property
     def settings(self) -> dict[str, object]:
@@ -251,12 +251,12 @@ def _summary(
 
 
 def _check(
-    mode: str, *, ratio: float, cosine: float, table: Mapping[str, Sequence[str]] | None, given: Collection[str] | None
+    mode: str, *, ratio: float | None, cosine: float, table: Mapping[str, Sequence[str]] | None, given: Collection[str] | None
 ) -> None:
     """Refuses settings that cannot work."""
     if mode not in get_args(Mode):
         raise SettingsError(f"unknown filter '{mode}': choose one of {', '.join(get_args(Mode))}")
-    if not 0 < ratio <= 1:
+    if ratio is not None and not 0 < ratio <= 1:
         raise SettingsError(f"the filter's ratio is {ratio}: choose a number above 0 and at most 1, by default {RATIO}")
     if not -1 <= cosine <= 1:
         raise SettingsError(f"the filter's cosine is {cosine}: choose a number from -1 to 1, by default {COSINE}")

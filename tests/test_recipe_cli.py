@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, ImageDraw
 from typer.testing import CliRunner
 
+from maskwright.cli.main import app as segmenting
 from maskwright_recipes.cli import app
 from maskwright_recipes.tune import measure
 from tests.command_line import restored
@@ -79,6 +80,26 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
     assert code == 0 and Image.open(tmp_path / "sheet.png").size == (260, 130)
 
 
+def test_a_clip_goes_with_what_is_published_and_trainings_align_with_it(trained, tmp_path):
+    words, out, arguments, _ = trained
+    code, output = run("clip", "--words", words, "--out", out, "--samples", 8, "--batch", 4, "--pool", 6, "--device", "cpu")
+    assert code == 0 and "step 2/2" in output and "F1" in output
+    longer = [12 if part == 4 else part for part in arguments]
+    code, output = run(*longer, "--align", 0.5)
+    assert code == 0 and "step 6/6" in output
+    model = tmp_path / "kitchen"
+    assert run("publish", "--words", words, "--out", out, "--to", model)[0] == 0
+    found = json.loads((out / "clip" / "maskwright.json").read_text())
+    assert json.loads((model / "clip" / "maskwright.json").read_text()) == found, "settings of the bundled CLIPs are for these alone"
+    Image.new("RGB", (40, 32), (220, 40, 30)).save(tmp_path / "red.png")
+    with restored():
+        options = ("--labels", "my mug, plate", "--background", "none", "--model", model, "--filter", "clip", "--offline")
+        result = CliRunner().invoke(segmenting, ["segment", *map(str, (tmp_path / "red.png", *options, "--out", tmp_path))])
+    assert result.exit_code == 0, result.output
+    told = json.loads((tmp_path / "red.json").read_text())["record"]["category_filter"]
+    assert told == {"mode": "clip", "ratio": found["ratio"], "clip": f"{model}/clip", "clip_revision": found["revision"]}
+
+
 @pytest.mark.parametrize(
     ("arguments", "refusal"),
     [
@@ -90,6 +111,9 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
         (("tune", "--split", "test"), "unknown split 'test': choose one of train, tuning"),
         (("tune", "--refine", "crf"), "unknown refine 'crf': choose one of none, guided, pamr"),
         (("train", "--init", "tests"), "tests holds no model to start from"),
+        (("clip", "--init", "tests"), "tests holds no model to start from"),
+        (("train", "--out", "nowhere", "--align", "0.5"), "there is no CLIP in nowhere to align with"),
+        (("train", "--pool", "10", "--compose", "device"), "a pool is painted, not composed"),
         (("atlas", "--words", "scenes-full", "--font", "no.ttf"), "no font at no.ttf: install fonts-noto-color-emoji"),
     ],
 )

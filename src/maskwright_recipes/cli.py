@@ -69,7 +69,7 @@ def clip(
     font: Font = NOTO,
 ) -> None:  # fmt: skip
     """Train the CLIP that comes with a model, for `segment --filter clip` and for `train --align`; goes on where it was stopped."""
-    from maskwright_recipes.clip import ClipCourse
+    from maskwright_recipes.clip_training import ClipCourse
     from maskwright_recipes.steps import make_plan, run_clip
     from maskwright_recipes.training import choose_device
 

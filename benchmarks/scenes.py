@@ -5,7 +5,7 @@ with one column more: on the split benchmark-fine the words of a scene and their
 networks with random weights: what a method scores there it owes to the scenes' geometry, not to what was learned. The ceiling is the
 truth itself, reduced to the latent grid. `--refine none,pamr` adds rows in which all score maps, those of the control and the ceiling too,
 are drawn to the picture's edges before they compete. `--filter clip` lets only words compete that the model's CLIP finds in the picture,
-as DiffSegmenter was published; the control then has the trained CLIP and an untrained model.
+as DiffSegmenter was published, and says how well it finds them; the control then has the trained CLIP and an untrained model.
 
 Methods that ask the network again for every label are left out unless `--methods` names them: `--methods diffusion-classifier --modes
 shared --no-control` takes an hour and a half for the full set, on one core.
@@ -27,6 +27,7 @@ from maskwright.refine import REFINERS, make_refiner
 from maskwright.segmenter import Segmenter
 from maskwright.text.filtering import CategoryFilter
 from maskwright.text.wording import PROMPTINGS
+from maskwright.vocabulary import Vocabulary
 
 
 def randomise(backbone: UNetBackbone, seed: int) -> None:
@@ -60,6 +61,17 @@ def columns(scenes: str, wanted: str = "") -> dict[str, tuple[str, Asked]]:
     }  # fmt: skip
     titles = wanted.split(",") if wanted else ["caption", "all", "family"]
     return {title: place for title, place in found.items() if title in titles}
+
+
+def told_apart(chosen: CategoryFilter, scenes: str, limit: int) -> str:
+    """How well a filter finds the words of the benchmark's scenes among all."""
+    names = [word.name for word in open_scenes(scenes).words.all]
+    vocabulary = Vocabulary.parse(names)
+    right = kept = shown = 0
+    for scene in open_scenes(scenes).scenes(limit):
+        found = {name for name, keep in zip(names, chosen.keep(scene.image, vocabulary).kept, strict=True) if keep}
+        right, kept, shown = right + len(found & set(scene.words)), kept + len(found), shown + len(scene.words)
+    return f"filter, all words asked: precision {right / kept:.3f}, recall {right / shown:.3f}, F1 {2 * right / (kept + shown):.3f}"
 
 
 def measure(
@@ -108,6 +120,8 @@ def main() -> None:
         parser.error(f"{options.model} brings no CLIP: choose --model sticker-full, or --filter none")
     chosen = CategoryFilter.for_model(backbone.info, offline=True) if options.filter == "clip" else None
     titles, methods = columns(scenes, options.columns), options.methods.split(",")
+    if chosen is not None:
+        print(told_apart(chosen, scenes, limit), flush=True)
     print(f"| method | prompting | refine | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 4)}|", flush=True)
     for method in methods:
         for prompting in options.modes.split(","):

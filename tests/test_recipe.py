@@ -10,6 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.tiny_words import draw_discs
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
 
@@ -17,13 +19,8 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def tiny_words(tmp_path_factory):
     """A word list of two glyph-less objects at 32 pixels."""
-    from PIL import Image, ImageDraw
-
     folder = tmp_path_factory.mktemp("words")
-    for name, colour in (("ball", (220, 40, 30, 255)), ("box", (40, 60, 200, 255))):
-        picture = Image.new("RGBA", (40, 40))
-        ImageDraw.Draw(picture).ellipse((2, 2, 38, 38), fill=colour)
-        picture.save(folder / f"{name}.png")
+    draw_discs(folder, "ball", "box")
     path = folder / "toys.toml"
     path.write_text(
         'side = 32\nmost = 2\n[style]\ncaptions = "rich"\nnoise = 0.02\n[objects]\n"red ball" = { picture = "ball.png" }\n'

@@ -3,13 +3,14 @@
 import json
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 from typer.testing import CliRunner
 
 from maskwright.cli.main import app as segmenting
 from maskwright_recipes.cli import app
 from maskwright_recipes.tune import measure
 from tests.command_line import restored
+from tests.tiny_words import draw_discs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 LIST = """
@@ -33,10 +34,7 @@ def run(*arguments):
 def trained(tmp_path_factory):
     """A word list, and the folder of a training of two steps on it."""
     folder = tmp_path_factory.mktemp("kitchen")
-    for name, colour in (("mug", (220, 40, 30, 255)), ("plate", (40, 60, 200, 255))):
-        picture = Image.new("RGBA", (40, 40))
-        ImageDraw.Draw(picture).ellipse((2, 2, 38, 38), fill=colour)
-        picture.save(folder / f"{name}.png")
+    draw_discs(folder, "mug", "plate")
     words = folder / "kitchen.toml"
     words.write_text(LIST)
     size = ("--samples", 4, "--batch", 2, "--autoencoder-steps", 2, "--device", "cpu")

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+
+from tests.tiny_words import draw_discs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -29,10 +30,7 @@ def scenes(tmp_path_factory):
     from maskwright_recipes.steps import open_set
 
     folder = tmp_path_factory.mktemp("words")
-    for name, colour in (("ball", (220, 40, 30, 255)), ("box", (40, 60, 200, 255))):
-        picture = Image.new("RGBA", (40, 40))
-        ImageDraw.Draw(picture).ellipse((2, 2, 38, 38), fill=colour)
-        picture.save(folder / f"{name}.png")
+    draw_discs(folder, "ball", "box")
     (folder / "toys.toml").write_text(LIST)
     return open_set(folder / "toys.toml", folder)
 
@@ -153,6 +151,13 @@ class TestClip:
         before = alike()
         part_texts(model, tokenizer, texts)
         assert alike() < 0.3 < before
+
+    def test_several_words_can_be_likely_at_once_and_most_are_not(self):
+        """A unit vector is near each of five words that lie apart by a cosine of 1 / sqrt 5 at most."""
+        from maskwright_recipes.clip_training import BIAS, SCALE
+
+        present, absent = torch.sigmoid(torch.tensor([SCALE * 5**-0.5 + BIAS, BIAS]))
+        assert present > 0.9 and absent < 0.01
 
     def test_told_apart_counts_what_the_filter_keeps(self):
         from maskwright.text.filter_rules import keep_near_best

@@ -6,7 +6,6 @@ Image Pre-Training", arXiv 2303.15343, algorithm 1), each word written into a te
 
 import copy
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ from transformers import CLIPTokenizer
 from maskwright.backbones.hub import CLIP
 from maskwright.datasets.scenes import SceneSet
 from maskwright.errors import SettingsError
+from maskwright.text.filter_rules import keep_near_best
 from maskwright.text.filtering import PROMPT
+from maskwright_recipes.autoencoder import held_out
 from maskwright_recipes.clip import (
     WIDTHS,
     build_clip,
@@ -36,14 +37,13 @@ from maskwright_recipes.clip import (
 from maskwright_recipes.networks import Size
 from maskwright_recipes.streams import Batch
 from maskwright_recipes.tokenizer import tokenizer_of
-from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory, load_state, save_state
+from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory, load_state, run_steps, save_state, update_average
 
 RATE, WARMUP, DECAY, AVERAGE = 2e-3, 200, 0.03, 0.998
 SCALE, BIAS = 20.0, -6.0  # at first: a picture of five words can be near each by a cosine of 0.45 at most, and nearly all words are absent
 TEMPLATES = (PROMPT.replace("{label}", "{}"), "{}", "a photograph of a {}", "a picture of a {}", "a {}", "there is a {}")
 PROMPTED = 0.3  # share of the texts that are written as the filter will ask
 NAMED = 0.7  # share of the texts that take a word's name, not one of its synonyms
-SAVE_SECONDS = 180
 RATIOS = tuple(round(0.02 * step, 2) for step in range(5, 50))  # of the filter, that are tried
 
 
@@ -166,12 +166,7 @@ class ClipTrainer:
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_([*self.model.parameters(), *self.head.parameters(), self.scale, self.bias], 2.0)
         self.optimiser.step()
-        decay = min(AVERAGE, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-            for own, other in zip(self.average.buffers(), self.model.buffers(), strict=True):
-                if own.is_floating_point():  # statistics of batch normalisation belong to the weights, so they are averaged, too
-                    own.lerp_(other, 1 - decay)
+        update_average(self.average, self.model, step, AVERAGE)
         return loss.detach()
 
     def run(self, batches: Iterator[Batch], seeds: Iterator[Sequence[int]]) -> None:
@@ -182,19 +177,13 @@ class ClipTrainer:
             seeds: of the same scenes.
         """
         progress = Progress(self.course.steps, self.course.batch)
-        began = saved = time.monotonic()
-        end = float("inf") if self.course.minutes is None else began + 60 * self.course.minutes
-        done = self.first
-        for step, (pictures, _), own in zip(range(self.first, self.course.steps), batches, seeds, strict=False):
-            progress.step(step, self.step(step, pictures, words_shown(self.scenes, own)))
-            done = step + 1
-            if time.monotonic() > end:
-                print(f"time is up after step {done}", flush=True)
-                break
-            if time.monotonic() > saved + SAVE_SECONDS:
-                self.save(done)
-                saved = time.monotonic()
-        self.save(done)
+
+        def step(number: int, given: tuple[Batch, Sequence[int]]) -> Tensor:
+            (pictures, _), own = given
+            return self.step(number, pictures, words_shown(self.scenes, own))
+
+        left = range(self.first, self.course.steps)
+        run_steps(left, zip(batches, seeds, strict=False), step, self.save, progress=progress, minutes=self.course.minutes)
         text, ratio = report(self.average, self.tokenizer, self.scenes)
         export_clip(self.average, self.tokenizer, self.out / CLIP, side=self.scenes.list.side, ratio=ratio)
         print(text, flush=True)
@@ -214,8 +203,7 @@ def report(model: Any, tokenizer: CLIPTokenizer, scenes: SceneSet, *, split: str
     training = model.training
     model.eval()
     texts = embed_texts(model, tokenizer, [PROMPT.format(label=word.name) for word in scenes.words.all])
-    drawn = np.stack([scene.image for scene in scenes.scenes(limit, split=split)])
-    pictures = (torch.from_numpy(drawn).permute(0, 3, 1, 2).float() / 127.5 - 1).to(model.device)
+    pictures = held_out(scenes, limit, split).to(model.device)
     found = torch.cat([embed_pictures(model, part) for part in torch.split(pictures, 50)]) @ texts.T
     model.train(training)
     shown = words_shown(scenes, range(limit), split).to(found.device)
@@ -232,8 +220,7 @@ def told_apart(similarities: Tensor, shown: Tensor, ratio: float) -> tuple[float
         shown: (pictures, words) bool.
         ratio: of the filter.
     """
-    best = similarities.amax(1, keepdim=True)
-    kept = similarities >= torch.where(best > 0, ratio * best, (2 - ratio) * best)
+    kept = torch.tensor([keep_near_best(row, ratio=ratio) for row in similarities.tolist()], device=shown.device)
     right = (kept & shown).sum().item()
     precision, recall = right / max(1, kept.sum().item()), right / max(1, shown.sum().item())
     return 2 * precision * recall / max(1e-9, precision + recall), precision, recall

@@ -4,6 +4,7 @@ On two CPU cores painting a scene of 128 pixels takes an eighth of the time that
 small; in a pool it is paid once. Captions are written anew each time round.
 """
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -42,10 +43,8 @@ class Pool:
 
     def seeds(self, first: int, size: int) -> npt.NDArray[np.int64]:
         """Which scenes the samples `first` and following are: every time round all of them, in another order."""
-        samples, count = np.arange(first, first + size), len(self.pixels)
-        rounds = samples // count
-        orders = {turn: np.random.default_rng([self.start, turn]).permutation(count) for turn in np.unique(rounds)}
-        return np.array([self.start + orders[turn][sample % count] for turn, sample in zip(rounds, samples, strict=True)])
+        count = len(self.pixels)
+        return np.array([self.start + _order(self.start, sample // count, count)[sample % count] for sample in range(first, first + size)])
 
     def batches(self, first: int, size: int) -> Iterator[Batch]:
         """Endless batches from the sample `first` on.
@@ -60,6 +59,12 @@ class Pool:
             captions = [self.scenes.caption(int(seed), turn) for seed, turn in zip(seeds, turns, strict=True)]
             yield pixels.float() / 127.5 - 1, captions
             first += size
+
+
+@functools.lru_cache(maxsize=2)
+def _order(start: int, turn: int, count: int) -> npt.NDArray[np.int64]:
+    """The order in which a pool is gone through this time."""
+    return np.random.default_rng([start, turn]).permutation(count)
 
 
 def open_pool(scenes: SceneSet, folder: Path, count: int, *, start: int = 0, workers: int = 1) -> Pool:

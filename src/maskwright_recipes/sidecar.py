@@ -6,7 +6,6 @@ methods that read words, with `maskwright evaluate --split tuning --sweep` for t
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from maskwright.backbones.hub import CLIP, SIDECAR
 from maskwright.datasets.scenes import open_scenes
 from maskwright.datasets.word_list import BUNDLED, find_word_list, read_word_list
 from maskwright.errors import SettingsError
+from maskwright.exports.files import replacing
 from maskwright_recipes.networks import usual_size
 from maskwright_recipes.tokenizer import known_words
 
@@ -54,7 +54,10 @@ def synthesis(grounds: list[str]) -> dict[str, Any]:
 
 
 def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path | None = None) -> str:
-    """Writes the file into a model folder; returns the revision, which tells versions of the weights apart."""
+    """Writes the file into a model folder; returns the revision, which tells versions of the weights apart.
+
+    What the settings say of the category filter goes beside the CLIP in that folder.
+    """
     listed, revision = open_scenes(words).words, weights_digest(folder)
     where = f"`maskwright models show {folder.name}` lists" if folder.name in catalog() else "maskwright.json beside it names"
     methods = dict(read_settings(words, settings))
@@ -87,6 +90,5 @@ def edit_json(path: Path, **changes: Any) -> None:
     """Sets keys of a JSON file, whole or not at all; None removes."""
     content = {**json.loads(path.read_text(encoding="utf-8")), **changes}
     content = {key: value for key, value in content.items() if key not in changes or value is not None}
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(fresh, path)
+    with replacing(path) as file:
+        file.write((json.dumps(content, indent=2, sort_keys=True) + "\n").encode())

@@ -1,5 +1,6 @@
 """The steps of the recipe in their order; each is skipped where its result is there already."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Plan:
     def batches(self, start: int, size: int, count: int) -> Iterator[Batch]:
         """Batches of training scenes, without the first `start` of those that are not left out."""
         if self.pool:
-            return self.open_pool().batches(start, size)
+            return self.painted.batches(start, size)
         start += self.skip
         if not self.composed:
             return painted_batches(self.scenes, start, size, workers=max(1, self.workers))
@@ -59,11 +60,11 @@ class Plan:
 
     def seeds(self, start: int, size: int) -> Iterator[Sequence[int]]:
         """The seeds of the scenes in those batches."""
-        pool = self.open_pool() if self.pool else None
         for first in itertools.count(start, size):
-            yield pool.seeds(first, size).tolist() if pool else range(self.skip + first, self.skip + first + size)
+            yield self.painted.seeds(first, size).tolist() if self.pool else range(self.skip + first, self.skip + first + size)
 
-    def open_pool(self) -> Pool:
+    @functools.cached_property
+    def painted(self) -> Pool:
         """The pool in the training's folder; what is missing of it is painted."""
         folder = self.out / f"pool-{self.scenes.list.side}"
         return open_pool(self.scenes, folder, self.pool, start=self.skip, workers=max(1, self.workers))

@@ -6,7 +6,6 @@ another machine.
 """
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +28,10 @@ from maskwright_recipes.networks import Model, Size, build_scheduler, load_autoe
 from maskwright_recipes.streams import Batch
 from maskwright_recipes.timesteps import USUAL_SIDE, draw_timesteps, shift_timesteps
 from maskwright_recipes.tokenizer import tokenizer_of
-from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory
+from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory, run_steps, update_average
 from maskwright_recipes.warm_start import start_from
 
 WARMUP, DROPOUT = 200, 0.10
-SAVE_SECONDS = 180
 ALIGNED = "alignment."  # before the names of its projections in a checkpoint
 ALIGNMENT_PICTURES = 200  # for the mean of the encoder's features
 
@@ -64,12 +62,6 @@ class Course:
     def steps(self) -> int:
         """In all."""
         return self.samples // self.batch
-
-
-@torch.no_grad()
-def update_average(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
-    """Exponential moving average of the weights, shorter while training is young."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - min(decay, (1 + step) / (10 + step)))
 
 
 class Observed(nn.Module):
@@ -212,17 +204,5 @@ class Trainer:
             batches: of training scenes, the first being that of step `first`.
         """
         progress = Progress(self.steps, self.course.batch, log=self.out / "log.jsonl")
-        began = saved = time.monotonic()
-        end = float("inf") if self.course.minutes is None else began + 60 * self.course.minutes
-        done = self.first
-        for step, batch in zip(range(self.first, self.steps), batches, strict=False):
-            progress.step(step, self.step(step, batch))
-            done = step + 1
-            if time.monotonic() > end:
-                print(f"time is up after step {done}", flush=True)
-                break
-            if time.monotonic() > saved + SAVE_SECONDS:
-                self.save(done)
-                saved = time.monotonic()
-        self.save(done)
+        run_steps(range(self.first, self.steps), batches, self.step, self.save, progress=progress, minutes=self.course.minutes)
         export_pipeline(self.average, self.tokenizer, self.vae, self.out / "model", clip=self.out / CLIP)

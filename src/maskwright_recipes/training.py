@@ -1,4 +1,4 @@
-"""What both trainings share: device choice, learning rate, progress, the autoencoder's checkpoint."""
+"""What the trainings share: device choice, learning rate, progress, the autoencoder's checkpoint."""
 
 import ctypes
 import json
@@ -6,10 +6,15 @@ import math
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
+
+SAVE_SECONDS = 180
+Given = TypeVar("Given")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -38,6 +43,45 @@ def cosine_rate(step: int, steps: int, *, warmup: int, floor: float = 0.0) -> fl
         return (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, steps - warmup))
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, model: nn.Module, step: int, decay: float) -> None:
+    """Exponential moving average of the weights and of what batch normalisation counts, shorter while training is young."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), share)
+    for own, other in zip(average.buffers(), model.buffers(), strict=True):
+        if own.is_floating_point():
+            own.lerp_(other, share)
+
+
+def run_steps(
+    steps: range, inputs: Iterable[Given], step: Callable[[int, Given], torch.Tensor], save: Callable[[int], None], *,
+    progress: "Progress", minutes: float | None = None,
+) -> None:  # fmt: skip
+    """Does the steps of a training that are left, or those that fit into so many minutes; saves now and then, and at the end.
+
+    Args:
+        steps: that are left.
+        inputs: one for each step.
+        step: does one and returns its loss.
+        save: writes the checkpoint; its argument is the next step to do.
+        progress: is told each loss.
+        minutes: None for no limit.
+    """
+    began = saved = time.monotonic()
+    end = float("inf") if minutes is None else began + 60 * minutes
+    done = steps.start
+    for number, given in zip(steps, inputs, strict=False):
+        progress.step(number, step(number, given))
+        done = number + 1
+        if time.monotonic() > end:
+            print(f"time is up after step {done}", flush=True)
+            break
+        if time.monotonic() > saved + SAVE_SECONDS:
+            save(done)
+            saved = time.monotonic()
+    save(done)
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from maskwright.backbones.hub import SIDECAR
 from maskwright.errors import ImageError, ModelError, brief
 from maskwright.hub_cache import find_snapshot
 from maskwright.quiet import quiet
@@ -31,7 +32,6 @@ NEEDED = (
     ("tokenizer.json", "vocab.json", "vocab.txt"),
 )
 WANTED = ["*.json", "*.txt", "*.safetensors"]  # what is downloaded
-SIDECAR = "maskwright.json"  # optional
 DUAL = "vision-text-dual-encoder"  # any image encoder beside any text encoder; here CLIP's
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -143,10 +143,10 @@ def load_checkpoint(
     """
     source = str(source or family.default)
     folder = find_folder(family, source, offline=offline, revision=revision)
-    _check_folder(family, folder)
+    kind = _check_folder(family, folder)
     facts = _read_object(folder / SIDECAR) if (folder / SIDECAR).exists() else {}
     try:
-        model, tokenizer, processor = _read(family, folder)
+        model, tokenizer, processor = _read(family, kind, folder)
     except Exception as error:
         raise ModelError(f"cannot load {family.name} from {folder} ({brief(error)}): fetch the checkpoint again") from error
     try:
@@ -188,7 +188,7 @@ def _missing(folder: Path) -> list[str]:
     return [names[0] for names in NEEDED if not any(any(folder.glob(name)) for name in names)]
 
 
-def _check_folder(family: Family, folder: Path) -> None:
+def _check_folder(family: Family, folder: Path) -> str:
     """Refuses, before anything heavy is imported, a folder that cannot be a checkpoint of this family."""
     if missing := _missing(folder):
         lacks = f"{folder} is no {family.name} checkpoint, it lacks {', '.join(missing)}"
@@ -199,6 +199,7 @@ def _check_folder(family: Family, folder: Path) -> None:
         raise ModelError(f"{folder} holds a model of type '{found}', not {family.name}: pass one such as {family.default}")
     if found == DUAL and (kind := text.get("model_type") if isinstance(text, dict) else None) != "clip_text_model":
         raise ModelError(f"{folder} reads words by a model of type '{kind}', not by CLIP's: pass one such as {family.default}")
+    return str(found)
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -212,13 +213,12 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read(family: Family, folder: Path) -> tuple[Any, Any, Any]:
+def _read(family: Family, kind: str, folder: Path) -> tuple[Any, Any, Any]:
     """Model, tokenizer and image processor. The classes are named here, not read from the files: no code comes with weights."""
     import torch
     import transformers
 
     with quiet(transformers):
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
         model, report = getattr(transformers, family.kinds[kind]).from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
         )

@@ -12,7 +12,7 @@ and no label is measured against them.
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from maskwright.text.filter_rules import COSINE, RATIO, in_table, label_texts, n
 from maskwright.text.nouns import candidate_nouns
 from maskwright.vocabulary import Vocabulary
 
+Model = TypeVar("Model", Clip, Captioner)
 Mode = Literal["none", "clip", "clip+caption", "given"]
 PROMPT = "A photo of a {label}"
 PREFIXES = ("", "A picture of")  # one caption each
@@ -80,8 +81,10 @@ class CategoryFilter:
             SettingsError: an unknown mode, a missing model, a number out of range, or an option that the mode does not read.
         """
         _check(mode, ratio=ratio, cosine=cosine, table=table, given=given)
-        if (clip is None and mode.startswith("clip")) or (captioner is None and mode == "clip+caption"):
-            raise SettingsError(f"filter '{mode}' needs its models: use CategoryFilter.from_pretrained('{mode}')")
+        if mode.startswith("clip"):
+            _there(clip, mode)
+        if mode == "clip+caption":
+            _there(captioner, mode)
         self.mode: Mode = mode
         self.clip, self.captioner = clip, captioner
         told = clip.ratio if clip is not None else None
@@ -153,6 +156,10 @@ class CategoryFilter:
             captioner: see there.
             device: see there.
             offline: see there.
+
+        Raises:
+            ModelError: as for `from_pretrained`.
+            SettingsError: likewise.
         """
         own: Clip | None = None
         if mode == "clip" and clip is None and info.clip:
@@ -202,24 +209,23 @@ class CategoryFilter:
 
     def _similarities(self, picture: npt.NDArray[np.uint8], vocabulary: Vocabulary) -> tuple[float, ...]:
         """Each label's best cosine with the picture."""
-        assert self.clip is not None  # the constructor saw to it
         texts, owners = label_texts(vocabulary)
-        values = self.clip.similarities(picture, [PROMPT.format(label=text) for text in texts])
+        values = _there(self.clip, self.mode).similarities(picture, [PROMPT.format(label=text) for text in texts])
         return tuple(float(values[owners == i].max()) for i in range(len(vocabulary)))
 
     def _captions(self, picture: npt.NDArray[np.uint8]) -> tuple[str, ...]:
         """One caption for each of PREFIXES."""
-        assert self.captioner is not None  # the constructor saw to it
-        return tuple(self.captioner.continue_prompt(picture, prefix) for prefix in PREFIXES)
+        captioner = _there(self.captioner, self.mode)
+        return tuple(captioner.continue_prompt(picture, prefix) for prefix in PREFIXES)
 
     def _evidence(self, captions: Sequence[str], vocabulary: Vocabulary) -> dict[int, str]:
         """Rules (a) and (c) on what BLIP wrote; the prefixes are ours and speak for no label."""
-        assert self.clip is not None  # the constructor saw to it
+        clip = _there(self.clip, self.mode)
         written = [caption.removeprefix(prefix) for caption, prefix in zip(captions, PREFIXES, strict=True)]
         found = in_table(written, vocabulary, self.table)
         if nouns := candidate_nouns(written):
             texts, owners = label_texts(vocabulary)
-            labels, features = self.clip.word_features(texts), self.clip.word_features(nouns)
+            labels, features = clip.word_features(texts), clip.word_features(nouns)
             found |= near_nouns(labels, owners, features, nouns, cosine=self.cosine)
         return found
 
@@ -248,6 +254,13 @@ def _summary(
     kept = tuple(label.background or i in found for i, label in enumerate(vocabulary))
     reasons = ("background" if label.background else found.get(i, otherwise) for i, label in enumerate(vocabulary))
     return FilterResult(kept, tuple(reasons), similarities, captions)
+
+
+def _there(model: Model | None, mode: str) -> Model:
+    """A model that a mode reads, or a SettingsError where it is missing."""
+    if model is None:
+        raise SettingsError(f"filter '{mode}' needs its models: use CategoryFilter.from_pretrained('{mode}')")
+    return model
 
 
 def _check(

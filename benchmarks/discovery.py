@@ -37,6 +37,7 @@ ROWS: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"its maps, {solver}": ("attentioncut", {"solver": solver}) for solver in ("threshold", "kmeans", "ncut", "crf")},
     "daam": ("daam", {}),
 }
+METHODS = ("attentioncut", "daam")  # of these rows, those that are no comparators
 HEADING = "| method | IoU | accuracy | MAE | max F (.3, TokenCut) | max F (.09, SelfMask) | box hit |\n|---|---|---|---|---|---|---|"
 
 
@@ -99,12 +100,17 @@ def main() -> None:
     parser.add_argument("--model", default="sticker")
     parser.add_argument("--scenes", default="scenes")
     parser.add_argument("--refine", default="none", choices=REFINERS, help="of all probabilities")
+    parser.add_argument("--comparators", action=argparse.BooleanOptionalAction, default=True, help="rows of other merges and solvers")
+    parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
     options = parser.parse_args()
     backbone = load_backbone(options.model)
-    table(backbone, ROWS, options.scenes, options.data, options.limit, options.refine)
+    rows = ROWS if options.comparators else {title: ROWS[title] for title in METHODS}
+    table(backbone, rows, options.scenes, options.data, options.limit, options.refine)
+    if not options.control:
+        return
     randomise(backbone, 0)
     print("\nuntrained networks", flush=True)
-    controls = {f"{title}, untrained": ROWS[title] for title in ("attentioncut", "daam")}
+    controls = {f"{title}, untrained": ROWS[title] for title in METHODS}
     table(backbone, controls, options.scenes, options.data, options.limit, options.refine)
 
 

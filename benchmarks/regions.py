@@ -81,6 +81,8 @@ def main() -> None:
     parser.add_argument("--model", default="sticker")
     parser.add_argument("--scenes", default="scenes")
     parser.add_argument("--refine", default="none", choices=REFINERS, help="of all regions")
+    parser.add_argument("--oracle", action=argparse.BooleanOptionalAction, default=True, help="rows told the number of regions")
+    parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
     options = parser.parse_args()
     refine = options.refine
     backbone = load_backbone(options.model)
@@ -90,11 +92,13 @@ def main() -> None:
     annotated = open_dataset(f"folder:{options.data / 'bsds100'}") if options.data else None
     for title, pictures in named.items():
         print(f"\n{title}, refine {refine}\n{CLASSES_HEADING}", flush=True)
-        for regions in ("auto", "oracle"):
+        for regions in ("auto", "oracle") if options.oracle else ("auto",):
             classes_table(backbone, pictures, options.limit, regions=regions, refine=refine)
     if annotated:
         print(f"\nbsds100, refine {refine}\n{ANNOTATORS_HEADING}", flush=True)
         annotators_table(backbone, annotated, options.limit, refine=refine)
+    if not options.control:
+        return
     randomise(backbone, 0)
     print("\nuntrained networks", flush=True)
     for title, pictures in named.items():

@@ -14,6 +14,7 @@ from maskwright.methods.diffsegmenter.method import DiffSegmenter
 from maskwright.methods.diffusion_classifier.method import DiffusionClassifier
 from maskwright.methods.foreground_first.method import ForegroundFirst
 from maskwright.methods.maskdiffusion.method import MaskDiffusion
+from maskwright.methods.word_shares.method import WordShares
 from maskwright.passes import run_passes
 from maskwright.segmenter import Segmenter
 from maskwright.text.planning import plan_text
@@ -160,6 +161,15 @@ class TestForegroundFirst(MethodContract):
     @pytest.mark.parametrize("padding", ["merged", "exact"])
     def test_property_9_shared_under_a_labels_own_prompt_is_per_label(self, backbone: UNetBackbone, padding: str) -> None:
         """Of one label: several have one foreground in common, which none has when it is read alone."""
+        self.check_label_by_label(backbone, padding)
+
+
+class TestWordShares(MethodContract):
+    method = WordShares(factors=(1, 2))
+
+    @pytest.mark.parametrize("padding", ["merged", "exact"])
+    def test_property_9_shared_under_a_labels_own_prompt_is_per_label(self, backbone: UNetBackbone, padding: str) -> None:
+        """Of one label: several share what they get."""
         self.check_label_by_label(backbone, padding)
 
 

@@ -1,7 +1,9 @@
 """The recipe runs, resumes, and makes what diffusers loads; on a few steps of the real networks."""
 
+import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -48,9 +50,11 @@ def make_trainer(tiny_words, tmp_path):
 
 
 def feed(trainer):
+    """Its batches, and the seeds of their scenes."""
     from maskwright_recipes.streams import painted_batches
 
-    return painted_batches(trainer.scenes, trainer.first * 2, 2)
+    first = trainer.first * 2
+    return painted_batches(trainer.scenes, first, 2), (range(seed, seed + 2) for seed in itertools.count(first, 2))
 
 
 def test_every_known_word_is_one_token_and_others_fall_back_to_pieces():
@@ -100,30 +104,55 @@ def test_every_process_learns_the_same_tokenizer():
 def test_a_stopped_training_goes_on_exactly_as_if_it_had_not_been_stopped(make_trainer, tmp_path):
     whole = make_trainer()
     whole.checkpoint = tmp_path / "whole"
-    whole.run(feed(whole))
+    whole.run(*feed(whole))
     stopped = make_trainer()
     stopped.steps = 2  # two of four; the learning rate belongs to four
-    stopped.run(feed(stopped))
+    stopped.run(*feed(stopped))
     resumed = make_trainer()
     assert (stopped.first, resumed.first) == (0, 2)
-    resumed.run(feed(resumed))
+    resumed.run(*feed(resumed))
     for name, tensor in whole.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], tensor, rtol=0, atol=0)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["samples"] for line in lines] == [8, 4, 8]
 
 
+def test_two_trainings_of_one_origin_are_blended(make_trainer, tmp_path):
+    from maskwright.backbones.catalog import find_row
+    from maskwright.errors import SettingsError
+    from maskwright_recipes.export import export_checkpoint
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder, samples in ((one, 2), (other, 6)):
+        shutil.copytree(tmp_path / "vae", folder / "vae")
+        trainer = make_trainer(folder, samples=samples)
+        trainer.run(*feed(trainer))
+    export_checkpoint(one, tmp_path / "plain", trainer.size, 32)
+    assert export_checkpoint(one, tmp_path / "mean", trainer.size, 32, blend=other) == 2
+    folders = one / "model", other / "model", tmp_path / "mean"
+    weights = [load_file(folder / "unet" / "diffusion_pytorch_model.safetensors") for folder in folders]
+    name = "conv_in.weight"
+    assert not torch.equal(weights[0][name], weights[1][name])
+    torch.testing.assert_close(weights[2][name].float(), (weights[0][name].float() + weights[1][name].float()) / 2, rtol=2e-3, atol=1e-4)
+    with pytest.raises(SettingsError, match="no checkpoint in"):
+        export_checkpoint(one, tmp_path / "x", trainer.size, 32, blend=tmp_path / "nowhere")
+    shutil.rmtree(other / "tokenizer")
+    shutil.copytree(find_row("sticker").folder / "tokenizer", other / "tokenizer")
+    with pytest.raises(SettingsError, match="of other words or another size"):
+        export_checkpoint(one, tmp_path / "x", trainer.size, 32, blend=other)
+
+
 def test_a_training_goes_on_from_the_average_alone(make_trainer):
     begun = make_trainer()
     begun.steps = 2
-    begun.run(feed(begun))
+    begun.run(*feed(begun))
     for file in begun.checkpoint.glob("training-*"):
         file.unlink()
     carried = make_trainer()
     assert carried.first == carried.warm_from == 2
     for name, tensor in carried.model.state_dict().items():
         torch.testing.assert_close(tensor, carried.average.state_dict()[name], rtol=0, atol=0)
-    carried.run(feed(carried))
+    carried.run(*feed(carried))
     assert make_trainer().first == 4
 
 
@@ -190,7 +219,7 @@ def test_the_recipe_exports_a_pipeline_with_its_words(make_trainer, tiny_words, 
     from maskwright_recipes.sidecar import SETTINGS, weights_digest, write_sidecar
 
     trainer = make_trainer(samples=2)
-    trainer.run(feed(trainer))
+    trainer.run(*feed(trainer))
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model", safety_checker=None)
     image = pipeline("a red ball on grass", num_inference_steps=2, output_type="np", generator=torch.Generator().manual_seed(0)).images[0]
     assert image.shape == (32, 32, 3) and np.isfinite(image).all()

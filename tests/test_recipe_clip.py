@@ -3,36 +3,22 @@
 import copy
 import dataclasses
 import json
+from itertools import repeat
 
 import numpy as np
 import pytest
 import torch
 
-from tests.tiny_words import draw_discs
+from tests.tiny_words import open_toys
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
-LIST = """
-side = 32
-most = 2
-[objects]
-"red ball" = { picture = "ball.png" }
-box = { picture = "box.png", synonyms = ["crate"] }
-[grounds]
-grass = {}
-table = { draw = "tiles" }
-"""
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     """A set of two objects and two grounds at 32 pixels."""
-    from maskwright_recipes.steps import open_set
-
-    folder = tmp_path_factory.mktemp("words")
-    draw_discs(folder, "ball", "box")
-    (folder / "toys.toml").write_text(LIST)
-    return open_set(folder / "toys.toml", folder)
+    return open_toys(tmp_path_factory.mktemp("words"))
 
 
 @pytest.fixture(scope="module")
@@ -276,7 +262,7 @@ class TestAlignment:
 
         trainer = make_trainer()
         before = trainer.alignment.down[0].weight.clone()
-        trainer.run(painted_batches(trainer.scenes, 0, 2))
+        trainer.run(painted_batches(trainer.scenes, 0, 2), repeat(range(2)))
         assert not torch.equal(before, trainer.alignment.down[0].weight)
         assert (tmp_path / "model" / "clip" / "config.json").is_file()
         assert not [path for path in (tmp_path / "model").rglob("*.safetensors") if b"alignment." in path.read_bytes()]
@@ -284,7 +270,7 @@ class TestAlignment:
         assert again.first == 4 and torch.equal(again.alignment.down[0].weight, trainer.alignment.down[0].weight)
         without = make_trainer(align=0.0, samples=12)
         assert without.first == 4 and without.alignment is None
-        without.run(painted_batches(trainer.scenes, 8, 2))
+        without.run(painted_batches(trainer.scenes, 8, 2), repeat(range(2)))
         later = make_trainer(samples=16)  # begun anew: the checkpoint before knew of none
         assert later.first == 6 and not torch.equal(later.alignment.down[0].weight, trainer.alignment.down[0].weight)
 

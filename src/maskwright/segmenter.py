@@ -51,7 +51,8 @@ class Segmenter:
 
     Args:
         model: catalogue name, hub id, local folder, live diffusers pipeline, or a loaded backbone.
-        method: "diffsegmenter", "maskdiffusion", "foreground-first", "diffusion-classifier", or a settings object of a method.
+        method: "diffsegmenter", "maskdiffusion", "word-shares", "foreground-first", "diffusion-classifier", or a settings
+            object of a method.
         settings: settings over the method's (and the model's) defaults, when `method` is a name.
         prompting: "shared", "per-label" or "joint"; None for the method's own.
         background: a threshold, a background word, "none", or "auto" for the method's own threshold, which gives way where the

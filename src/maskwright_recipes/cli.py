@@ -91,8 +91,8 @@ def train(
     autoencoder_steps: Annotated[int, typer.Option(metavar="NUMBER", help="Of the autoencoder, where there is none.", min=1)] = 4000,
     minutes: Minutes = None,
     align: Annotated[float, typer.Option(metavar="NUMBER", help="Weight of the alignment with the CLIP of `clip`.", min=0)] = 0.0,
-    side: Side = None,
-    skip: Skip = 0, pool: Pooled = 0,
+    attend: Annotated[float, typer.Option(metavar="NUMBER", help="Weight of telling attention which words a picture shows.", min=0)] = 0.0,
+    side: Side = None, skip: Skip = 0, pool: Pooled = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile: slow at the start, then faster.")] = False,
     device: Device = "auto", workers: Workers = 1, compose: Compose = "auto", font: Font = NOTO,
 ) -> None:  # fmt: skip
@@ -107,7 +107,7 @@ def train(
     )  # fmt: skip
     course = Course(
         samples, batch or plan.size.batch, plan.size.rate if rate is None else rate,
-        plan.size.average if average is None else average, compiled=compiled, minutes=minutes, align=align,
+        plan.size.average if average is None else average, compiled=compiled, minutes=minutes, align=align, attend=attend,
     )  # fmt: skip
     print(f"model: {run_training(plan, course, init=init, autoencoder_steps=autoencoder_steps)}")
 
@@ -118,6 +118,9 @@ def publish(
     to: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the model goes; one that is there is replaced.")],
     words: Words = "scenes", out: Out = None, size: SizeName = None,
     settings: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON: settings that suit the model, by method.")] = None,
+    blend: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Another training of one origin: publish the mean of both.")
+    ] = None,
     sidecar_only: Annotated[bool, typer.Option("--sidecar-only", help="Only rewrite maskwright.json.")] = False,
 ) -> None:  # fmt: skip
     """Export the averaged weights of the last checkpoint, with the words and settings that maskwright reads."""
@@ -130,7 +133,7 @@ def publish(
         from maskwright_recipes.steps import folder_of
 
         side = open_scenes(words).list.side
-        seen = export_checkpoint(out or folder_of(words), to, choose_size(size, side), side)
+        seen = export_checkpoint(out or folder_of(words), to, choose_size(size, side), side, blend=blend)
         print(f"{seen} samples seen")
     revision = write_sidecar(to, words, settings=settings)
     megabytes = sum(file.stat().st_size for file in to.rglob("*") if file.is_file()) / 1e6

@@ -14,7 +14,7 @@ from transformers import CLIPTokenizer
 from maskwright.backbones.hub import CLIP
 from maskwright.errors import SettingsError
 from maskwright.quiet import quiet
-from maskwright_recipes.checkpoints import load_checkpoint
+from maskwright_recipes.checkpoints import Checkpoint, load_checkpoint
 from maskwright_recipes.networks import Model, Size, assemble_pipeline, load_autoencoder, load_pipeline
 from maskwright_recipes.sidecar import edit_json
 from maskwright_recipes.tokenizer import save_tokenizer
@@ -56,23 +56,43 @@ def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Pa
     fresh.rename(folder)
 
 
-def export_checkpoint(out: Path, folder: Path, size: Size, side: int) -> int:
+def export_checkpoint(out: Path, folder: Path, size: Size, side: int, *, blend: Path | None = None) -> int:
     """Exports the averaged weights of a training that may not have ended; returns the samples that it has seen.
 
+    Args:
+        out: folder of the training.
+        folder: to write.
+        size: of the networks.
+        side: of the pictures.
+        blend: folder of the training that this one went on from, or of a twin: the mean of both is exported, for trainings of one origin
+            end on different sides of a better place (Wortsman et al. 2203.05482).
+
     Raises:
-        SettingsError: no checkpoint, or one of another size.
+        SettingsError: no checkpoint, one of another size, or one of other words to blend with.
     """
-    kept = load_checkpoint(out / "checkpoint")
-    if kept is None:
-        raise SettingsError(f"no checkpoint in {out}: train first")
+    kept = _load_average(out)
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
+    weights = kept.average
+    if blend is not None:
+        other = _load_average(blend).average
+        if CLIPTokenizer.from_pretrained(blend / "tokenizer").get_vocab() != tokenizer.get_vocab() or other.keys() != weights.keys():
+            raise SettingsError(f"the training in {blend} is of other words or another size: blend trainings of one origin only")
+        weights = {name: (tensor + other[name]) / 2 for name, tensor in weights.items()}
     model = Model(size, tokenizer, side)
     try:
-        model.load_state_dict(kept.average)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise SettingsError(f"the checkpoint in {out} is not of the size {size.name}: name its size with --size") from error
     export_pipeline(model, tokenizer, load_autoencoder(out), folder, clip=out / CLIP)
     return kept.samples
+
+
+def _load_average(out: Path) -> Checkpoint:
+    """The checkpoint of a training."""
+    kept = load_checkpoint(out / "checkpoint")
+    if kept is None:
+        raise SettingsError(f"no checkpoint in {out}: train first")
+    return kept
 
 
 def sample_sheet(folder: Path, prompts: Sequence[str], path: Path, *, device: torch.device) -> None:

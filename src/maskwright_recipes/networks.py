@@ -150,13 +150,16 @@ class Model(nn.Module):
         predicted: torch.Tensor = self.unet(noisy, timesteps, encoder_hidden_states=self.text_encoder(tokens)[0]).sample
         return predicted
 
-    def observe(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def observe(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor, heard: list[Any] | None = None
+    ) -> tuple[torch.Tensor, ...]:  # fmt: skip
         """The predicted v as `forward` gives it, and two feature maps.
 
         Of the second finest resolution what attention leaves on the way down; of the coarsest what its up block passes on, at twice its
         side.
         """
         unet, words = self.unet, self.text_encoder(tokens)[0]
+        given_on = {} if heard is None else {"cross_attention_kwargs": {"heard": heard}}
         time = unet.time_embedding(unet.time_proj(timesteps).to(noisy.dtype))
         hidden = unet.conv_in(noisy)
         skipped, seen = (hidden,), []
@@ -168,7 +171,7 @@ class Model(nn.Module):
         for block in unet.up_blocks:
             here = len(block.resnets)
             skipped, given = skipped[:-here], skipped[-here:]
-            hidden = block(hidden_states=hidden, temb=time, res_hidden_states_tuple=given, encoder_hidden_states=words)
+            hidden = block(hidden_states=hidden, temb=time, res_hidden_states_tuple=given, encoder_hidden_states=words, **given_on)
             seen.append(hidden)
         levels = len(unet.down_blocks)
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden))), seen[1], seen[levels]

@@ -174,5 +174,6 @@ def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoen
     elif not (plan.out / "vae").is_dir():
         run_autoencoder(plan, steps=steps_done(plan.out)[1] or autoencoder_steps)
     trainer = Trainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
-    trainer.run(plan.batches(trainer.first * course.batch, course.batch, course.steps - trainer.first))
+    first = trainer.first * course.batch
+    trainer.run(plan.batches(first, course.batch, course.steps - trainer.first), plan.seeds(first, course.batch))
     return plan.out / "model"

@@ -1,16 +1,17 @@
 """Trains a text-to-image model, U-Net and text encoder together, on rendered scenes and their captions.
 
 The network sees pictures and captions, never a mask; with `Course.align` it is also told what an image encoder makes of the clean
-pictures (alignment.py). Training can be stopped at any time and goes on from its checkpoint, here or on
-another machine.
+pictures (alignment.py), with `Course.attend` which words of a list they show (word_attention.py). Training can be stopped at any time
+and goes on from its checkpoint, here or on another machine.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
@@ -30,6 +31,7 @@ from maskwright_recipes.timesteps import USUAL_SIDE, draw_timesteps, shift_times
 from maskwright_recipes.tokenizer import tokenizer_of
 from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory, run_steps, update_average
 from maskwright_recipes.warm_start import start_from
+from maskwright_recipes.word_attention import Asked, ask, least_share, overhear, word_loss
 
 WARMUP, DROPOUT = 200, 0.10
 ALIGNED = "alignment."  # before the names of its projections in a checkpoint
@@ -48,6 +50,7 @@ class Course:
         compiled: torch.compile.
         minutes: stop after so many, and write what there is; None for no limit.
         align: weight of the alignment with the CLIP of the training, else of the model it starts from; 0 for none.
+        attend: weight of what cross-attention is told of words (word_attention.py); 0 for none.
     """
 
     samples: int
@@ -57,6 +60,7 @@ class Course:
     compiled: bool = False
     minutes: float | None = None
     align: float = 0.0
+    attend: float = 0.0
 
     @property
     def steps(self) -> int:
@@ -65,16 +69,40 @@ class Course:
 
 
 class Observed(nn.Module):
-    """A model and the projections of an alignment: the predicted v, and the projected features."""
+    """A model, and what it is told beside the noise.
 
-    def __init__(self, model: Model, alignment: Alignment) -> None:
+    Args:
+        model: that learns.
+        alignment: with an image encoder, or None.
+        least: as of `word_loss`.
+    """
+
+    def __init__(self, model: Model, alignment: Alignment | None, *, least: float) -> None:
         super().__init__()
-        self.model, self.alignment = model, alignment
+        self.model, self.alignment, self.least = model, alignment, least
 
-    def forward(self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """See `Model.observe` and `Alignment.forward`."""
-        predicted, down, up = self.model.observe(noisy, timesteps, tokens)
-        return predicted, self.alignment(down, up)
+    def forward(
+        self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor, asked: Asked | None, signal: torch.Tensor,
+        pictures: torch.Tensor,
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor | None]:  # fmt: skip
+        """The predicted v, the projected features where there is an alignment, and the loss of the words asked where some are.
+
+        Args:
+            noisy: as of `Model.observe`.
+            timesteps: likewise.
+            tokens: likewise.
+            asked: words.
+            signal: (n,) how much of each picture can be seen, for the weight of its words.
+            pictures: (n, 3, H, W) in -1..1.
+        """
+        heard: list[Any] | None = None if asked is None else []
+        predicted, down, up = self.model.observe(noisy, timesteps, tokens, heard)
+        projected = self.alignment(down, up) if self.alignment else ()
+        if asked is None or heard is None:
+            return predicted, projected, None
+        states = self.model.text_encoder(asked.tokens)[0]
+        told = word_loss(heard, states, asked.owners, asked.shown, signal, pictures=pictures, least=self.least)
+        return predicted, projected, told
 
 
 class Trainer:
@@ -107,6 +135,8 @@ class Trainer:
         if device.type == "cpu":  # SDPA's backward is slow there
             keep_freed_memory()
             self.model.unet.set_attn_processor(AttnProcessor())
+        if course.attend:
+            overhear(self.model.unet)
         self.model.unet.to(memory_format=torch.channels_last)
         self.alignment = self._align(init) if course.align else None
         self.trained = [*self.model.parameters(), *(self.alignment.parameters() if self.alignment else ())]
@@ -119,7 +149,7 @@ class Trainer:
         self.checkpoint = out / "checkpoint"
         self.first = self.warm_from = 0
         self._resume(init)
-        network = Observed(self.model, self.alignment) if self.alignment else self.model
+        network = Observed(self.model, self.alignment, least=least_share(scenes.list.style.scale))
         self.predict: Callable[..., Any] = torch.compile(network) if course.compiled else network
 
     def _align(self, init: Path | None) -> Alignment:
@@ -161,8 +191,8 @@ class Trainer:
             training={**weights, **moments(self.optimiser, self.names)},
         )  # fmt: skip
 
-    def loss(self, pixels: torch.Tensor, captions: list[str], generator: torch.Generator) -> torch.Tensor:
-        """Mean squared error of v at random timesteps, some captions emptied for guidance; and the alignment's loss, where there is one."""
+    def loss(self, pixels: torch.Tensor, captions: list[str], asked: Asked | None, generator: torch.Generator) -> torch.Tensor:
+        """Mean squared error of v at random timesteps, some captions emptied for guidance; and what else the course says."""
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
             latents = self.vae.encode(pixels).latents.float()
@@ -177,19 +207,28 @@ class Trainer:
         spread = (1 - self.alphas[timesteps]).sqrt()[:, None, None, None]
         noisy, target = signal * latents + spread * noise, signal * noise - spread * latents
         with torch.autocast(self.device.type, torch.bfloat16):
-            predicted = self.predict(noisy, timesteps, tokens)
-        if self.alignment is None:
-            return F.mse_loss(predicted.float(), target)
-        predicted, projected = predicted
-        return F.mse_loss(predicted.float(), target) + self.course.align * self.alignment.loss(projected, pixels)
+            predicted, projected, attended = self.predict(noisy, timesteps, tokens, asked, self.alphas[timesteps], pixels)
+        loss = F.mse_loss(predicted.float(), target)
+        if self.alignment is not None:
+            loss = loss + self.course.align * self.alignment.loss(projected, pixels)
+        return loss if attended is None else loss + self.course.attend * attended
 
-    def step(self, step: int, batch: Batch) -> torch.Tensor:
-        """One step on one batch; returns its loss."""
+    def ask(self, step: int, seeds: Sequence[int]) -> Asked | None:
+        """Words for the scenes with these seeds, where the course says so."""
+        if not self.course.attend:
+            return None
+        rng, words = np.random.default_rng([step, 2]), self.scenes.words
+        contents = [self.scenes.contents(int(seed)) for seed in seeds]
+        shown = [[*one.objects, len(words.objects) + one.ground] for one in contents]
+        return ask(shown, words, self.tokenizer, rng, length=self.size.text_length).to(self.device)
+
+    def step(self, step: int, batch: Batch, seeds: Sequence[int]) -> torch.Tensor:
+        """One step on one batch, of the scenes with these seeds; returns its loss."""
         generator = torch.Generator(self.device).manual_seed(step)
         warming = min(1.0, (step - self.warm_from + 1) / WARMUP) if self.warm_from else 1.0
         for group in self.optimiser.param_groups:
             group["lr"] = self.course.rate * warming * cosine_rate(step, self.course.steps, warmup=WARMUP, floor=0.02)
-        loss = self.loss(*batch, generator)
+        loss = self.loss(*batch, self.ask(step, seeds), generator)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.trained, 1.0)
@@ -197,12 +236,17 @@ class Trainer:
         update_average(self.average, self.model, step, self.course.average)
         return loss.detach()
 
-    def run(self, batches: Iterator[Batch]) -> None:
+    def run(self, batches: Iterator[Batch], seeds: Iterator[Sequence[int]]) -> None:
         """Trains from where the checkpoint stands to the last step, or until time is up; then exports.
 
         Args:
             batches: of training scenes, the first being that of step `first`.
+            seeds: of the same scenes.
         """
         progress = Progress(self.steps, self.course.batch, log=self.out / "log.jsonl")
-        run_steps(range(self.first, self.steps), batches, self.step, self.save, progress=progress, minutes=self.course.minutes)
+        given = zip(batches, seeds, strict=False)
+        run_steps(
+            range(self.first, self.steps), given, lambda number, one: self.step(number, *one), self.save, progress=progress,
+            minutes=self.course.minutes,
+        )  # fmt: skip
         export_pipeline(self.average, self.tokenizer, self.vae, self.out / "model", clip=self.out / CLIP)

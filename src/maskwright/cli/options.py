@@ -9,7 +9,9 @@ Inputs = Annotated[list[str], typer.Argument(metavar="INPUT", help="Files, folde
 LabelsFile = Annotated[Path | None, typer.Option(metavar="FILE", help="One label a line, or a JSON list.")]
 Method = Annotated[
     str,
-    typer.Option("--method", metavar="diffsegmenter|maskdiffusion|foreground-first|diffusion-classifier", help="How the model is read."),
+    typer.Option(
+        "--method", metavar="diffsegmenter|maskdiffusion|word-shares|foreground-first|diffusion-classifier", help="How the model is read."
+    ),
 ]
 Settings = Annotated[
     list[str] | None,

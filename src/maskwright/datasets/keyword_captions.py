@@ -31,7 +31,7 @@ def list_keywords(shown: Sequence[int], words: Words, rng: np.random.Generator) 
         words: of the list.
         rng: decides what is named, in which order and words.
     """
-    absent = _absent(shown, words, rng)
+    absent = draw_absent(shown, words, rng)
     if rng.random() < SINGLE_RATE:
         chosen = absent[:1] if absent and rng.random() < ABSENT_SINGLE_RATE else [int(rng.choice(shown))]
         template = PARTIAL[int(rng.integers(len(PARTIAL)))]
@@ -55,7 +55,7 @@ def count_tokens(text: str) -> int:
     return len(re.findall(r"[^\W\d]+|\d|[^\w\s]", text))
 
 
-def _absent(shown: Sequence[int], words: Words, rng: np.random.Generator) -> list[int]:
+def draw_absent(shown: Sequence[int], words: Words, rng: np.random.Generator) -> list[int]:
     """Positions of what the scene does not show, in random order, those that are hard to tell from it more often than others."""
     related = {kin for place in shown for kin in words.rivals[place]} - {*shown} if words.rivals else set()
     near = [int(place) for place in rng.permutation(sorted(related))]

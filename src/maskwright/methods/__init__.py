@@ -12,6 +12,7 @@ Methods = Mapping[str, tuple[str, str]]  # name: module and class
 METHODS: Methods = {  # driven by text: labels in, score maps out
     "diffsegmenter": ("maskwright.methods.diffsegmenter.method", "DiffSegmenter"),
     "maskdiffusion": ("maskwright.methods.maskdiffusion.method", "MaskDiffusion"),
+    "word-shares": ("maskwright.methods.word_shares.method", "WordShares"),
     "foreground-first": ("maskwright.methods.foreground_first.method", "ForegroundFirst"),
     "diffusion-classifier": ("maskwright.methods.diffusion_classifier.method", "DiffusionClassifier"),
 }

@@ -1,0 +1,1 @@
+"""Word shares, a method of this project."""

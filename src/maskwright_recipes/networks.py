@@ -156,7 +156,8 @@ class Model(nn.Module):
         """The predicted v as `forward` gives it, and two feature maps.
 
         Of the second finest resolution what attention leaves on the way down; of the coarsest what its up block passes on, at twice its
-        side.
+        side. `heard` gets the queries of cross-attention on the way up, where the U-Net was told to hand them on
+        (`word_attention.overhear`).
         """
         unet, words = self.unet, self.text_encoder(tokens)[0]
         given_on = {} if heard is None else {"cross_attention_kwargs": {"heard": heard}}

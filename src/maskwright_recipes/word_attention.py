@@ -8,6 +8,7 @@ That alone lets words spill over the edges of their things, for a ground is ther
 (the gated CRF loss of Obukhov et al. 1906.04651).
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -114,14 +115,10 @@ def _ask_one(places: list[int], words: Words, tokenizer: CLIPTokenizer, rng: np.
     return torch.tensor(ids), owners, present
 
 
-_remembered: dict[tuple[int, str], list[int]] = {}
-
-
+@functools.lru_cache(maxsize=4096)
 def _tokens(text: str, tokenizer: CLIPTokenizer) -> list[int]:
-    key = (id(tokenizer), text)
-    if key not in _remembered:
-        _remembered[key] = tokenizer(text, add_special_tokens=False).input_ids
-    return _remembered[key]
+    found: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return found
 
 
 def least_share(scale: tuple[float, float]) -> float:
@@ -165,7 +162,7 @@ def _presence_loss(shares: Tensor, shown: Tensor, least: float) -> Tensor:
     """(n,): minus the logarithms of what words that are there get, of each place, and of each word where it gets most."""
     places = -((shares * shown[:, None]).sum(-1) + EPS).log().mean(1)
     most = shares.topk(max(1, round(least * shares.shape[1])), dim=1).values.mean(1)  # n words
-    words = (-(most + EPS).log() * shown).sum(1) / shown.sum(1)
+    words = (-(most + EPS).log() * shown).sum(1) / shown.sum(1).clamp(min=1)  # a short prompt may have no room for any
     return places + words
 
 

@@ -108,7 +108,7 @@ def main() -> None:
     parser.add_argument("--modes", default=",".join(PROMPTINGS), help="prompting modes; per-label takes a pass for every label")
     parser.add_argument("--methods", default=",".join(READ_ONCE), help=f"of {', '.join(METHODS)}")
     parser.add_argument("--columns", default="", help="of caption, absent, all, family; all but absent unless given")
-    parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="rows of untrained networks")
+    parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="untrained networks, in the first mode")
     parser.add_argument("--refine", default="none", help=f"of {', '.join(REFINERS)}; several share a reading")
     parser.add_argument("--filter", default="none", choices=("none", "clip"), help="clip: only words compete that the model's CLIP finds")
     options = parser.parse_args()
@@ -119,12 +119,12 @@ def main() -> None:
     if options.filter == "clip" and not backbone.info.clip:
         parser.error(f"{options.model} brings no CLIP: choose --model sticker-full, or --filter none")
     chosen = CategoryFilter.for_model(backbone.info, offline=True) if options.filter == "clip" else None
-    titles, methods = columns(scenes, options.columns), options.methods.split(",")
+    titles, methods, modes = columns(scenes, options.columns), options.methods.split(","), options.modes.split(",")
     if chosen is not None:
         print(told_apart(chosen, scenes, limit), flush=True)
     print(f"| method | prompting | refine | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 4)}|", flush=True)
     for method in methods:
-        for prompting in options.modes.split(","):
+        for prompting in modes:
             for refine, figures in rows(backbone, method, prompting, scenes, limit, titles, refines, chosen):
                 print(f"| {method} | {prompting} | {refine} | {figures} |", flush=True)
     grid = open_scenes(scenes).list.side // backbone.vae_factor
@@ -135,8 +135,8 @@ def main() -> None:
         return
     randomise(backbone, 0)
     for method in methods:
-        for refine, figures in rows(backbone, method, "shared", scenes, limit, titles, refines, chosen):
-            print(f"| *{method}, untrained networks* | shared | {refine} | {figures} |", flush=True)
+        for refine, figures in rows(backbone, method, modes[0], scenes, limit, titles, refines, chosen):
+            print(f"| *{method}, untrained networks* | {modes[0]} | {refine} | {figures} |", flush=True)
 
 
 if __name__ == "__main__":

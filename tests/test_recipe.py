@@ -1,6 +1,5 @@
 """The recipe runs, resumes, and makes what diffusers loads; on a few steps of the real networks."""
 
-import itertools
 import json
 import os
 import shutil
@@ -12,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.tiny_words import draw_discs
+from tests.tiny_words import TINY, draw_discs, feed
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -39,7 +38,7 @@ def make_trainer(tiny_words, tmp_path):
     from maskwright_recipes.text_to_image import Course, Trainer
 
     scenes = open_set(tiny_words, tmp_path)
-    size = Size("tiny", (32, 32), text_width=16, text_layers=1, text_length=16, autoencoder=8, rate=1e-3, average=0.9, batch=2)
+    size = Size(**TINY)
     torch.manual_seed(1)
     build_autoencoder(size).save_pretrained(tmp_path / "vae")
 
@@ -47,14 +46,6 @@ def make_trainer(tiny_words, tmp_path):
         return Trainer(out, scenes, size, Course(samples, 2, size.rate, size.average), device=CPU, init=init)
 
     return make
-
-
-def feed(trainer):
-    """Its batches, and the seeds of their scenes."""
-    from maskwright_recipes.streams import painted_batches
-
-    first = trainer.first * 2
-    return painted_batches(trainer.scenes, first, 2), (range(seed, seed + 2) for seed in itertools.count(first, 2))
 
 
 def test_every_known_word_is_one_token_and_others_fall_back_to_pieces():

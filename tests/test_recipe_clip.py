@@ -3,13 +3,12 @@
 import copy
 import dataclasses
 import json
-from itertools import repeat
 
 import numpy as np
 import pytest
 import torch
 
-from tests.tiny_words import open_toys
+from tests.tiny_words import TINY, feed, open_toys
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -26,7 +25,7 @@ def size():
     """Of the smallest networks."""
     from maskwright_recipes.networks import Size
 
-    return Size("tiny", (32, 32), text_width=16, text_layers=1, text_length=16, autoencoder=8, rate=1e-3, average=0.9, batch=2)
+    return Size(**TINY)
 
 
 def train_clip(out, scenes, size, *, samples, init=None, minutes=None):
@@ -258,11 +257,10 @@ class TestAlignment:
         assert unet.conv_out.weight.grad is None
 
     def test_a_training_goes_on_with_and_without(self, make_trainer, tmp_path):
-        from maskwright_recipes.streams import painted_batches
 
         trainer = make_trainer()
         before = trainer.alignment.down[0].weight.clone()
-        trainer.run(painted_batches(trainer.scenes, 0, 2), repeat(range(2)))
+        trainer.run(*feed(trainer))
         assert not torch.equal(before, trainer.alignment.down[0].weight)
         assert (tmp_path / "model" / "clip" / "config.json").is_file()
         assert not [path for path in (tmp_path / "model").rglob("*.safetensors") if b"alignment." in path.read_bytes()]
@@ -270,7 +268,7 @@ class TestAlignment:
         assert again.first == 4 and torch.equal(again.alignment.down[0].weight, trainer.alignment.down[0].weight)
         without = make_trainer(align=0.0, samples=12)
         assert without.first == 4 and without.alignment is None
-        without.run(painted_batches(trainer.scenes, 8, 2), repeat(range(2)))
+        without.run(*feed(without))
         later = make_trainer(samples=16)  # begun anew: the checkpoint before knew of none
         assert later.first == 6 and not torch.equal(later.alignment.down[0].weight, trainer.alignment.down[0].weight)
 

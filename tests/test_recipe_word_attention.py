@@ -1,12 +1,10 @@
 """What a training tells cross-attention of words: the lists that are asked, the loss, and that it moves what it should."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 
-from tests.tiny_words import open_toys
+from tests.tiny_words import TINY, feed, open_toys
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -24,7 +22,7 @@ def make_trainer(tmp_path, scenes):
     from maskwright_recipes.networks import Size, build_autoencoder
     from maskwright_recipes.text_to_image import Course, Trainer
 
-    size = Size("tiny", (32, 32), text_width=16, text_layers=1, text_length=16, autoencoder=8, rate=1e-3, average=0.9, batch=2)
+    size = Size(**TINY)
     torch.manual_seed(1)
     build_autoencoder(size).save_pretrained(tmp_path / "vae")
     return lambda attend=0.5, samples=8: Trainer(tmp_path, scenes, size, Course(samples, 2, 1e-3, 0.9, attend=attend), device=CPU)
@@ -50,7 +48,7 @@ class TestAsk:
         names = {name.lower(): place for place, word in enumerate(words.all) for name in word.names}
         rng, begun = np.random.default_rng(0), 0
         for seed in range(60):
-            shown = [*scenes.contents(seed).objects, len(words.objects) + scenes.contents(seed).ground]
+            shown = scenes.places(scenes.contents(seed))
             asked = ask([shown], words, tokenizer, rng, length=length)
             assert asked.tokens.shape == (1, length) and asked.tokens[0, 0] == tokenizer.bos_token_id
             assert asked.tokens[0, -1] in (tokenizer.eos_token_id, tokenizer.pad_token_id)
@@ -196,27 +194,16 @@ class TestTraining:
         batch = next(painted_batches(trainer.scenes, 1000, 8))
 
         def told():
-            trainer.course, course = with_attention(trainer.course, 0.0), trainer.course
             without = trainer.loss(*batch, None, torch.Generator().manual_seed(0))
-            trainer.course = course
             asked = trainer.ask(0, range(1000, 1008))
             return float(trainer.loss(*batch, asked, torch.Generator().manual_seed(0)) - without)
 
         before = told()
-        trainer.run(painted_batches(trainer.scenes, 0, 2), (range(seed, seed + 2) for seed in itertools.count(0, 2)))
+        trainer.run(*feed(trainer))
         assert told() < 0.9 * before
 
     def test_a_training_goes_on_without(self, make_trainer):
-        from maskwright_recipes.streams import painted_batches
-
         trainer = make_trainer()
-        trainer.run(painted_batches(trainer.scenes, 0, 2), (range(seed, seed + 2) for seed in itertools.count(0, 2)))
+        trainer.run(*feed(trainer))
         later = make_trainer(attend=0.0, samples=12)
         assert later.first == 4 and later.ask(0, range(2)) is None
-
-
-def with_attention(course, attend):
-    """The course with another weight."""
-    import dataclasses
-
-    return dataclasses.replace(course, attend=attend)

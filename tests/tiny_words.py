@@ -1,6 +1,9 @@
 """Small word lists of one's own, with artwork."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -16,6 +19,10 @@ box = { picture = "box.png", synonyms = ["crate"] }
 grass = {}
 table = { draw = "tiles" }
 """
+TINY: dict[str, Any] = {  # of `Size`: the smallest networks
+    "name": "tiny", "unet": (32, 32), "text_width": 16, "text_layers": 1, "text_length": 16, "autoencoder": 8, "rate": 1e-3, "average": 0.9,
+    "batch": 2,
+}  # fmt: skip
 COLOURS = ((220, 40, 30, 255), (40, 60, 200, 255))
 
 
@@ -34,3 +41,11 @@ def open_toys(folder: Path) -> SceneSet:
     draw_discs(folder, "ball", "box")
     (folder / "toys.toml").write_text(LIST)
     return open_set(folder / "toys.toml", folder)
+
+
+def feed(trainer: Any) -> tuple[Iterator[Any], Iterator[range]]:
+    """Batches of two for a `Trainer` from where it stands, and the seeds of their scenes."""
+    from maskwright_recipes.streams import painted_batches
+
+    first = trainer.first * 2
+    return painted_batches(trainer.scenes, first, 2), (range(seed, seed + 2) for seed in itertools.count(first, 2))

@@ -66,8 +66,7 @@ def words_shown(scenes: SceneSet, seeds: Sequence[int], split: str = "train") ->
     """(seeds, words) bool: which words of the list are in the scenes with these seeds."""
     shown = torch.zeros(len(seeds), len(scenes.words.all), dtype=torch.bool)
     for row, seed in enumerate(seeds):
-        contents = scenes.contents(int(seed), split=split)
-        shown[row, [*contents.objects, len(scenes.words.objects) + contents.ground]] = True
+        shown[row, list(scenes.places(scenes.contents(int(seed), split=split)))] = True
     return shown
 
 

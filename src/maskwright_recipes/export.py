@@ -70,11 +70,11 @@ def export_checkpoint(out: Path, folder: Path, size: Size, side: int, *, blend: 
     Raises:
         SettingsError: no checkpoint, one of another size, or one of other words to blend with.
     """
-    kept = _load_average(out)
+    kept = _load_kept(out)
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
     weights = kept.average
     if blend is not None:
-        other = _load_average(blend).average
+        other = _load_kept(blend).average
         if CLIPTokenizer.from_pretrained(blend / "tokenizer").get_vocab() != tokenizer.get_vocab() or other.keys() != weights.keys():
             raise SettingsError(f"the training in {blend} is of other words or another size: blend trainings of one origin only")
         weights = {name: (tensor + other[name]) / 2 for name, tensor in weights.items()}
@@ -87,7 +87,7 @@ def export_checkpoint(out: Path, folder: Path, size: Size, side: int, *, blend: 
     return kept.samples
 
 
-def _load_average(out: Path) -> Checkpoint:
+def _load_kept(out: Path) -> Checkpoint:
     """The checkpoint of a training."""
     kept = load_checkpoint(out / "checkpoint")
     if kept is None:

@@ -95,10 +95,10 @@ class Observed(nn.Module):
             signal: (n,) how much of each picture can be seen, for the weight of its words.
             pictures: (n, 3, H, W) in -1..1.
         """
-        heard: list[Any] | None = None if asked is None else []
-        predicted, down, up = self.model.observe(noisy, timesteps, tokens, heard)
+        heard: list[Any] = []
+        predicted, down, up = self.model.observe(noisy, timesteps, tokens, None if asked is None else heard)
         projected = self.alignment(down, up) if self.alignment else ()
-        if asked is None or heard is None:
+        if asked is None:
             return predicted, projected, None
         states = self.model.text_encoder(asked.tokens)[0]
         told = word_loss(heard, states, asked.owners, asked.shown, signal, pictures=pictures, least=self.least)
@@ -217,10 +217,9 @@ class Trainer:
         """Words for the scenes with these seeds, where the course says so."""
         if not self.course.attend:
             return None
-        rng, words = np.random.default_rng([step, 2]), self.scenes.words
-        contents = [self.scenes.contents(int(seed)) for seed in seeds]
-        shown = [[*one.objects, len(words.objects) + one.ground] for one in contents]
-        return ask(shown, words, self.tokenizer, rng, length=self.size.text_length).to(self.device)
+        shown = [self.scenes.places(self.scenes.contents(int(seed))) for seed in seeds]
+        rng = np.random.default_rng([step, 2])
+        return ask(shown, self.scenes.words, self.tokenizer, rng, length=self.size.text_length).to(self.device)
 
     def step(self, step: int, batch: Batch, seeds: Sequence[int]) -> torch.Tensor:
         """One step on one batch, of the scenes with these seeds; returns its loss."""

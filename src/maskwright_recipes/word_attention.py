@@ -21,14 +21,13 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from maskwright.datasets.captions import choose_name
-from maskwright.datasets.keyword_captions import draw_absent
+from maskwright.datasets.keyword_captions import JOINERS, draw_absent
 from maskwright.datasets.word_list import Words
 
 MOST_WORDS = 16  # asked for at a time
 RESOLUTIONS = 2  # the finest ones learn
 FILLED = 0.6  # of the square around it, that a thing fills; or little less, where others hide it
 BEGINNINGS = ("a photograph of a ", "a photograph of ", "a picture of ", "")  # as methods ask
-JOINERS = (" and ", " and ", ", ")
 REACH = 3  # places; how far apart two of like colour shall agree
 NEAR, LIKE = 2.0, 0.1  # deviations of what counts as near, in places, and as of like colour, of -1..1
 EDGES = 4.0  # weight of their agreement
@@ -83,17 +82,17 @@ def ask(shown: Sequence[Sequence[int]], words: Words, tokenizer: CLIPTokenizer, 
     """Writes a list of words for each picture: those it shows and up to eleven others, in any order.
 
     Args:
-        shown: for each picture the positions in `words.all` of what it shows.
+        shown: for each picture the positions in `words.all` of what it shows, each once.
         words: of the list.
         tokenizer: of the model.
         rng: chooses words and order.
         length: tokens of a prompt.
     """
-    rows = [_ask_one(list(dict.fromkeys(places)), words, tokenizer, rng, length) for places in shown]
+    rows = [_ask_one(places, words, tokenizer, rng, length) for places in shown]
     return Asked(*(torch.stack(part) for part in zip(*rows, strict=True)))
 
 
-def _ask_one(places: list[int], words: Words, tokenizer: CLIPTokenizer, rng: np.random.Generator, length: int) -> tuple[Tensor, ...]:
+def _ask_one(places: Sequence[int], words: Words, tokenizer: CLIPTokenizer, rng: np.random.Generator, length: int) -> tuple[Tensor, ...]:
     absent = draw_absent(places, words, rng)
     chosen = [*places, *absent[: int(rng.integers(1, len(absent) + 1))]] if absent else places
     joiner = _tokens(JOINERS[int(rng.integers(len(JOINERS)))], tokenizer)
@@ -102,8 +101,9 @@ def _ask_one(places: list[int], words: Words, tokenizer: CLIPTokenizer, rng: np.
     kept, left = [], length - 1 - len(ids)  # those that are there come first, so that none of them is lost
     for number, name in enumerate(names[:MOST_WORDS]):
         left -= len(name) + len(joiner)
-        if left >= 0:
-            kept.append(number)
+        if left < 0:
+            break
+        kept.append(number)
     owners, present = torch.zeros(MOST_WORDS, length), torch.zeros(MOST_WORDS)
     for row, number in enumerate(rng.permutation(kept).tolist()):
         if row:
@@ -116,9 +116,8 @@ def _ask_one(places: list[int], words: Words, tokenizer: CLIPTokenizer, rng: np.
 
 
 @functools.lru_cache(maxsize=4096)
-def _tokens(text: str, tokenizer: CLIPTokenizer) -> list[int]:
-    found: list[int] = tokenizer(text, add_special_tokens=False).input_ids
-    return found
+def _tokens(text: str, tokenizer: CLIPTokenizer) -> tuple[int, ...]:
+    return tuple(tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def least_share(scale: tuple[float, float]) -> float:

@@ -85,6 +85,10 @@ class SceneSet:
         """What the scene with this seed shows, without painting it."""
         return self._draw(np.random.default_rng([SPLITS[split], seed]), self.list.most, split)
 
+    def places(self, shown: Contents) -> tuple[int, ...]:
+        """Positions in `words.all` of what a scene shows, each once, the ground last."""
+        return (*dict.fromkeys(shown.objects), len(self.words.objects) + shown.ground)
+
     def render(self, seed: int, *, split: str = "train", side: int | None = None, most: int | None = None) -> Scene:
         """Renders the scene with this seed.
 
@@ -183,7 +187,7 @@ class SceneSet:
     def _caption(self, shown: Contents, rng: np.random.Generator, split: str) -> str:
         """A caption in the list's style; only training scenes have some that name what is not there."""
         if split == "train" and self.list.style.absent and rng.random() < self.list.style.absent:
-            return list_keywords([*dict.fromkeys(shown.objects), len(self.words.objects) + shown.ground], self.words, rng)
+            return list_keywords(self.places(shown), self.words, rng)
         things, place = Counter(self.words.objects[number] for number in shown.objects), self.words.grounds[shown.ground]
         if self.list.style.captions == "rich":
             return describe(list(things.items()), place, rng)

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from PIL import ImageDraw, ImageFont
 from scipy import ndimage
 
+from maskwright.errors import OutputError
+
 Mask = npt.NDArray[np.bool_]
 CELLS = 320  # placements are sought on a grid with about so many cells along the longer side
 # Tried in order: part of the font size, least part of the plate on its own region, longest text in font sizes. That is
@@ -23,7 +25,8 @@ ROOM = 1.5  # a region must be so many times larger than its plate, or the plate
 def font(size: int) -> ImageFont.FreeTypeFont:
     """Pillow's built-in font; no font file is shipped."""
     built_in = ImageFont.load_default(size)
-    assert isinstance(built_in, ImageFont.FreeTypeFont)
+    if not isinstance(built_in, ImageFont.FreeTypeFont):
+        raise OutputError("this Pillow has no FreeType, so overlays cannot be lettered: pip install --force-reinstall pillow")
     return built_in
 
 

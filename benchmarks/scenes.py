@@ -13,6 +13,7 @@ shared --no-control` takes an hour and a half for the full set, on one core.
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,24 +77,21 @@ def told_apart(chosen: CategoryFilter, scenes: str, limit: int) -> str:
 
 def measure(
     backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, places: Iterable[tuple[str, Asked]], *,
-    refines: Sequence[str] = ("none",), category_filter: CategoryFilter | None = None,
+    refines: Sequence[str] = ("none",), category_filter: CategoryFilter | None = None, flip: bool = False,
 ) -> list[list[BenchmarkResult]]:  # fmt: skip
     """What one method and mode reaches on each of some splits, with the words that compete there: by place, then by refiner."""
-    segmenters = [
-        Segmenter(
-            backbone, method, prompting=prompting, refine=refine, background="none", category_filter=category_filter,  # type: ignore[arg-type]
-        )
-        for refine in refines
-    ]  # fmt: skip
+    common: dict[str, Any] = {"prompting": prompting, "background": "none", "category_filter": category_filter, "flip": flip}
+    segmenters = [Segmenter(backbone, method, refine=refine, **common) for refine in refines]  # type: ignore[arg-type]
     return [compare_drawings(segmenters, limit=limit, split=split, labels=labels, scenes=scenes) for split, labels in places]
 
 
 def rows(
     backbone: UNetBackbone, method: str, prompting: str, scenes: str, limit: int, titles: dict[str, tuple[str, Asked]],
-    refines: Sequence[str], category_filter: CategoryFilter | None = None,
+    refines: Sequence[str], category_filter: CategoryFilter | None = None, flip: bool = False,
 ) -> Iterator[tuple[str, str]]:  # fmt: skip
     """For each refiner its name, and the figures of one method and mode in all columns with the seconds per scene in the first."""
-    found = measure(backbone, method, prompting, scenes, limit, titles.values(), refines=refines, category_filter=category_filter)
+    places = titles.values()
+    found = measure(backbone, method, prompting, scenes, limit, places, refines=refines, category_filter=category_filter, flip=flip)
     for place, refine in enumerate(refines):
         figures = [f"{100 * results[place].miou:.1f}" for results in found]
         yield refine, " | ".join([*figures, f"{found[0][place].seconds:.3f}"])
@@ -110,22 +108,24 @@ def main() -> None:
     parser.add_argument("--columns", default="", help="of caption, absent, all, family; all but absent unless given")
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="untrained networks, in the first mode")
     parser.add_argument("--refine", default="none", help=f"of {', '.join(REFINERS)}; several share a reading")
-    parser.add_argument("--filter", default="none", choices=("none", "clip"), help="clip: only words compete that the model's CLIP finds")
+    filters = ("none", "clip", "clip+crops")
+    parser.add_argument("--filter", default="none", choices=filters, help="only words compete that the model's CLIP finds")
+    parser.add_argument("--flip", action="store_true", help="read every scene in a mirror as well")
     options = parser.parse_args()
     refines = options.refine.split(",")
     if strange := set(refines) - set(REFINERS):
         parser.error(f"--refine {', '.join(strange)}: choose from {', '.join(REFINERS)}")
     backbone, scenes, limit = load_backbone(options.model), options.scenes, options.limit
-    if options.filter == "clip" and not backbone.info.clip:
+    if options.filter != "none" and not backbone.info.clip:
         parser.error(f"{options.model} brings no CLIP: choose --model sticker-full, or --filter none")
-    chosen = CategoryFilter.for_model(backbone.info, offline=True) if options.filter == "clip" else None
+    chosen = CategoryFilter.for_model(backbone.info, options.filter, offline=True) if options.filter != "none" else None
     titles, methods, modes = columns(scenes, options.columns), options.methods.split(","), options.modes.split(",")
     if chosen is not None:
         print(told_apart(chosen, scenes, limit), flush=True)
     print(f"| method | prompting | refine | {' | '.join(titles)} | s / scene |\n{'|---' * (len(titles) + 4)}|", flush=True)
     for method in methods:
         for prompting in modes:
-            for refine, figures in rows(backbone, method, prompting, scenes, limit, titles, refines, chosen):
+            for refine, figures in rows(backbone, method, prompting, scenes, limit, titles, refines, chosen, options.flip):
                 print(f"| {method} | {prompting} | {refine} | {figures} |", flush=True)
     grid = open_scenes(scenes).list.side // backbone.vae_factor
     for refine in refines:
@@ -135,7 +135,7 @@ def main() -> None:
         return
     randomise(backbone, 0)
     for method in methods:
-        for refine, figures in rows(backbone, method, modes[0], scenes, limit, titles, refines, chosen):
+        for refine, figures in rows(backbone, method, modes[0], scenes, limit, titles, refines, chosen, options.flip):
             print(f"| *{method}, untrained networks* | {modes[0]} | {refine} | {figures} |", flush=True)
 
 

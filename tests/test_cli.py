@@ -92,13 +92,13 @@ def test_json_is_all_of_stdout() -> None:
 
 def test_options_reach_the_result() -> None:
     picture = scene(Path("a.png"), side=160)
-    options = ["--prompting", "per-label", "--background", "grass", "--refine", "guided", "--tile", "auto", "--seed", "7"]
+    options = ["--prompting", "per-label", "--background", "grass", "--refine", "guided", "--tile", "auto", "--flip", "--seed", "7"]
     settings = ["--set", "hops=2", "--set", "timesteps=50,100"]
     result = run("segment", picture, "-l", "bus", "--json", *options, *settings, "--batch", "2", "--dtype", "float32")
     document = json.loads(result.stdout)
     record = document["record"]
-    found = [record[key] for key in ("prompting", "background", "refine", "tile", "seed")]
-    assert found == ["per-label", "grass", "guided", "auto", 7]
+    found = [record[key] for key in ("prompting", "background", "refine", "tile", "flip", "seed")]
+    assert found == ["per-label", "grass", "guided", "auto", True, 7]
     assert (record["settings"]["hops"], record["settings"]["timesteps"]) == (2, [50, 100])
     assert document["background"]["names"] == ["grass"] and len(document["labels"]) == 1
 
@@ -162,6 +162,7 @@ def test_resume_makes_again_what_was_asked_for_otherwise() -> None:
     assert not made_again(picture, "-l", "grass, bus")
     assert made_again(picture, "-l", "grass, bus", "--background", "none")
     assert made_again(picture, "-l", "grass, bus", "--background", "none", "--set", "hops=0")
+    assert made_again(picture, "-l", "grass, bus", "--background", "none", "--set", "hops=0", "--flip")
     assert made_again(scene(Path("b/x.png")), "-l", "grass, bus", "--background", "none", "--set", "hops=0")
     document.write_text("{")
     assert made_again(Path("b/x.png"), "-l", "grass, bus", "--background", "none", "--set", "hops=0")

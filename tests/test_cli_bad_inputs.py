@@ -119,7 +119,7 @@ def test_many_labels_are_no_error(method: str) -> None:
         (["--prompting", "nope"], ["unknown prompting 'nope'", "shared, per-label, joint"]),
         (["--refine", "nope"], ["unknown refine 'nope'", "none, guided, pamr"]),
         (["--tile", "nope"], ["unknown tile 'nope'", "none, auto"]),
-        (["--filter", "nope"], ["unknown filter 'nope'", "none, clip, clip+caption"]),
+        (["--filter", "nope"], ["unknown filter 'nope'", "none, clip, clip+crops, clip+caption"]),
         (["--dtype", "nope"], ["unknown dtype 'nope'", "auto, float32"]),
         (["--device", "nope"], ["unknown device 'nope'", "cpu"]),
         (["--device", "cuda:99"], ["cuda"]),

@@ -111,6 +111,7 @@ def test_resume_of_segment_follows_decoder_and_labels() -> None:
         ("segment", ["--decoder", ""], "--decoder is empty"),
         ("segment", ["--decoder", "x", "--method", "diffsegmenter"], "--method: a decoder was settled when it was trained"),
         ("segment", ["--decoder", "x", "--prompting", "joint", "--tile", "auto"], "--prompting, --tile: a decoder was settled"),
+        ("segment", ["--decoder", "x", "--flip"], "--flip: a decoder was settled"),
         ("segment", ["--decoder", "x", "--filter", "clip"], "--filter: a decoder was settled"),
         ("segment", ["--decoder", "x", "--background", "0.5"], "--background: a decoder was settled"),
         ("segment", ["--decoder", "x", "--set", "hops=2", "--caption"], "--set, --caption: a decoder was settled"),

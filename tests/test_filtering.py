@@ -12,7 +12,7 @@ from maskwright.errors import ModelError, SettingsError, VocabularyError
 from maskwright.text.captioning import Captioner
 from maskwright.text.clip import Clip, cosines
 from maskwright.text.filter_rules import RATIO, in_table, keep_near_best, label_texts, near_best, near_nouns
-from maskwright.text.filtering import PREFIXES, CategoryFilter
+from maskwright.text.filtering import PREFIXES, CategoryFilter, corner_crops
 from maskwright.text.nouns import candidate_nouns
 from maskwright.vocabulary import Label, Vocabulary
 from tests.tiny_text_models import SIDE, build_blip, build_clip, build_dual_encoder, picture
@@ -156,6 +156,27 @@ class TestFilter:
             assert result.reasons[0] == "background" and result.captions == ()
             assert all(("near the best" in why) == kept for why, kept in zip(result.reasons[1:], result.kept[1:], strict=True))
 
+    @pytest.mark.parametrize("size", [(40, 64), (7, 5), (1, 9)])
+    def test_crops_are_its_corners_and_cover_a_picture(self, size: tuple[int, int]) -> None:
+        numbers = np.arange(size[0] * size[1] * 3).astype(np.uint8).reshape(*size, 3)
+        places = np.stack(np.meshgrid(*(np.arange(side) for side in size), indexing="ij"), -1)
+        crops = corner_crops(np.concatenate([numbers, places.astype(np.uint8)], -1))
+        assert len({crop.shape for crop in crops}) == 1 and len(crops) == 4
+        for crop, (row, column) in zip(crops, [(0, 0), (0, -1), (-1, 0), (-1, -1)], strict=True):
+            np.testing.assert_array_equal(crop[row, column, :3], numbers[row, column])
+        assert {tuple(place) for crop in crops for place in crop[..., 3:].reshape(-1, 2).tolist()} == set(np.ndindex(size))
+
+    def test_crops_count_as_much_as_the_picture(self, clip: Clip) -> None:
+        vocabulary = Vocabulary.parse("sky, dog, cat, owl, traffic light, snow", background="sky")
+        prompts = [f"A photo of a {name}" for name in vocabulary.names]
+        shown = picture(1)
+        result = CategoryFilter("clip+crops", clip=clip, ratio=0.99).keep(shown, vocabulary)
+        best = np.max([clip.similarities(crop, prompts) for crop in corner_crops(shown)], axis=0)
+        expected = (clip.similarities(shown, prompts) + best) / 2
+        np.testing.assert_allclose(result.similarities, expected, atol=1e-6)
+        assert result.kept == (True, *keep_near_best(expected[1:].tolist(), ratio=0.99))
+        assert not np.allclose(result.similarities, CategoryFilter("clip", clip=clip).keep(shown, vocabulary).similarities)
+
     def test_a_label_counts_with_its_best_synonym(self, clip: Clip) -> None:
         names = ["dog", "cat", "owl", "traffic light"]
         best = names[int(np.argmax(clip.similarities(picture(0), [f"A photo of a {name}" for name in names])))]
@@ -211,7 +232,7 @@ class TestFilter:
     @pytest.mark.parametrize(
         ("mode", "options", "words"),
         [
-            ("best", {}, "choose one of none, clip, clip\\+caption, given"),
+            ("best", {}, "choose one of none, clip, clip\\+crops, clip\\+caption, given"),
             ("clip", {}, "from_pretrained\\('clip'\\)"),
             ("none", {"ratio": 0}, "ratio is 0"),
             ("none", {"ratio": 1.01}, "ratio is 1.01"),

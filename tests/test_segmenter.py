@@ -309,6 +309,25 @@ class TestOptions:
         assert again.record.background == Segmenter(backbone).redraw(found).record.background == "grass"
         assert Segmenter(backbone, background=0.4).redraw(found).record.background == 0.4
 
+    @pytest.mark.parametrize("method", [DiffSegmenter(reject=0.5), MaskDiffusion(**MASKDIFFUSION)])  # type: ignore[arg-type]
+    def test_with_flip_a_picture_in_a_mirror_has_its_scores_in_a_mirror(self, backbone: UNetBackbone, method: Any) -> None:
+        picture = pixels(3, size=(64, 48))
+        segmenter = Segmenter(backbone, method, flip=True)
+        with Passes(backbone.unet) as passes:
+            found = segmenter.segment(picture, "dog, cat")
+        assert found.record.flip
+        turned = segmenter.segment(picture[:, ::-1].copy(), "dog, cat")
+        np.testing.assert_allclose(turned.scores[:, :, ::-1], found.scores, atol=1e-4)
+        with Passes(backbone.unet) as once:
+            plain = Segmenter(backbone, method).segment(picture, "dog, cat")
+        assert passes.count == 2 * once.count and float(np.abs(plain.scores - found.scores).max()) > 1e-3
+
+    def test_a_stored_reading_knows_no_mirror(self, backbone: UNetBackbone) -> None:
+        segmenter = Segmenter(backbone, flip=True)
+        found = segmenter.segment(segmenter.read(pixels()), "dog, cat")
+        assert not found.record.flip
+        same(found, Segmenter(backbone).segment(Segmenter(backbone).read(pixels()), "dog, cat"))
+
     def test_scoring_and_drawing_are_segmenting(self, backbone: UNetBackbone) -> None:
         segmenter = Segmenter(backbone, refine="guided")
         vocabulary, picture = segmenter.vocabulary("dog, cat"), Picture.open(pixels())

@@ -24,6 +24,11 @@ class Scored:
     maps: Tensor
     strength: Tensor | None
 
+    def mean_with_mirrored(self, other: "Scored") -> "Scored":
+        """The mean of these scores and of the same pictures' in a mirror, whose maps are turned back."""
+        strength = None if self.strength is None or other.strength is None else (self.strength + other.strength) / 2
+        return Scored((self.maps + other.maps.flip(-1)) / 2, strength)
+
 
 @torch.inference_mode()
 def score_reading(method: Any, reading: Reading, plan: TextPlan) -> Scored:

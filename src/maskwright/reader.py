@@ -95,9 +95,10 @@ class Reader:
         size = (info.native, info.native) if squash else picture.size
         return working_size(size, native=info.native, multiple=info.multiple)
 
-    def latents(self, pictures: Sequence[Picture], size: Size) -> Tensor:
-        """(pictures, channels, h, w), encoded at a size in pixels."""
-        return self.backbone.encode_image(to_tensor([resize(picture, size) for picture in pictures]))
+    def latents(self, pictures: Sequence[Picture], size: Size, *, mirrored: bool = False) -> Tensor:
+        """(pictures, channels, h, w), encoded at a size in pixels; of the pictures seen in a mirror where that is wanted."""
+        given = to_tensor([resize(picture, size) for picture in pictures])
+        return self.backbone.encode_image(given.flip(-1) if mirrored else given)
 
     def refiner(self, picture: Picture, grid: tuple[int, ...]) -> "Refiner | None":
         """Draws maps of a grid (h, w), brought to the picture's size, to its edges; None where nothing is refined."""

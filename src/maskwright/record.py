@@ -27,6 +27,7 @@ class Record:
         background: threshold, background word, or None.
         refine: name of the refiner.
         tile: tiling, or "none".
+        flip: whether the picture was read in a mirror as well.
         category_filter: settings of the category filter, None for none.
         captioner: the model that continued the prompts, None for none.
         naming: how words came to regions that were found without them, or to what was discovered; None where labels compete.
@@ -46,6 +47,7 @@ class Record:
     background: str | float | None = None
     refine: str = "none"
     tile: str = "none"
+    flip: bool = False
     category_filter: Mapping[str, Any] | None = None
     captioner: str | None = None
     naming: Mapping[str, Any] | None = None

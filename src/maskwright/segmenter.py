@@ -59,6 +59,7 @@ class Segmenter:
             vocabulary marks a label as background.
         refine: "none", "guided" or "pamr".
         tile: "none", or "auto" to read large pictures also in tiles.
+        flip: whether a picture is read in a mirror as well, and its labels score the mean of both: twice the time.
         category_filter: decides per picture which labels compete; None for all.
         captioner: continues each label's prompt with a caption of the picture (`text.captioning.Captioner`); None for none.
         seed: of the noise.
@@ -75,7 +76,7 @@ class Segmenter:
     def __init__(
         self, model: Any = "sticker", method: Any = "diffsegmenter", *, settings: Mapping[str, Any] | None = None,
         prompting: Prompting | None = None, background: Background = "auto",
-        refine: Literal["none", "guided", "pamr"] = "none", tile: Literal["none", "auto"] = "none",
+        refine: Literal["none", "guided", "pamr"] = "none", tile: Literal["none", "auto"] = "none", flip: bool = False,
         category_filter: CategoryFilter | None = None, captioner: Any = None, seed: int = 0, device: str = "auto",
         dtype: str = "auto", batch: int | Literal["auto"] = "auto", offline: bool = False,
     ) -> None:  # fmt: skip
@@ -92,7 +93,7 @@ class Segmenter:
             raise SettingsError("a captioner continues the prompt of each label, not a joint one: use prompting 'shared' or 'per-label'")
         self.threshold, self.background_word = read_background(background, self.method.background)
         self._gives_way = background == "auto"
-        self.tile, self.category_filter, self.captioner = tile, category_filter, captioner
+        self.tile, self.flip, self.category_filter, self.captioner = tile, flip, category_filter, captioner
 
     @property
     def backbone(self) -> Backbone:
@@ -217,7 +218,7 @@ class Segmenter:
         began = time.perf_counter()
         maps = self._score_own(read.picture, vocabulary, "shared", lambda plan: score_reading(self.method, read.reading, plan))
         seconds = {"score": time.perf_counter() - began}
-        record = dataclasses.replace(self.record(vocabulary), prompting="shared", tile="none")
+        record = dataclasses.replace(self.record(vocabulary), prompting="shared", tile="none", flip=False)
         return self._draw(read.picture, vocabulary, maps, record, seconds)
 
     def _score(self, pictures: Sequence[Picture], plan: TextPlan) -> Scored:
@@ -225,9 +226,12 @@ class Segmenter:
         size = self._size(pictures[0])
         probe = self.method.probe()
 
-        def score(batch: Sequence[Picture]) -> Scored:
-            latents = self.reader.latents(batch, size)
+        def look(batch: Sequence[Picture], *, mirrored: bool = False) -> Scored:
+            latents = self.reader.latents(batch, size, mirrored=mirrored)
             return run_passes(self.backbone, latents, self.method, probe, plan, seed=self.seed, chunk=self.reader.batch)
+
+        def score(batch: Sequence[Picture]) -> Scored:
+            return look(batch).mean_with_mirrored(look(batch, mirrored=True)) if self.flip else look(batch)
 
         whole = score(pictures)
         if not self._is_tiled(pictures[0]):
@@ -259,7 +263,7 @@ class Segmenter:
     def record(self, vocabulary: Vocabulary) -> Record:
         """How this segmenter makes its results for a vocabulary: everything but the timings."""
         return dataclasses.replace(
-            self.reader.record(self.method, vocabulary), prompting=self.method.prompting, tile=self.tile,
+            self.reader.record(self.method, vocabulary), prompting=self.method.prompting, tile=self.tile, flip=self.flip,
             background=self._recorded_background(vocabulary),
             category_filter=self.category_filter.settings if self.category_filter is not None else None,
             captioner=self.captioner.source if self.captioner is not None else None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from maskwright.segmenter import Segmenter
 
 # Named again here because their own modules import numpy or torch; tests compare them.
-REFINERS, TILINGS, FILTERS = ("none", "guided", "pamr"), ("none", "auto"), ("none", "clip", "clip+caption")
+REFINERS, TILINGS, FILTERS = ("none", "guided", "pamr"), ("none", "auto"), ("none", "clip", "clip+crops", "clip+caption")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class HelpedOptions(ModelOptions):
     """Options of commands whose text-driven methods a category filter and a captioner may help.
 
     Attributes:
-        category_filter: "none", "clip" or "clip+caption".
+        category_filter: "none", "clip", "clip+crops" or "clip+caption".
         caption: whether prompts are continued with a caption.
         clip, blip: folders or hub ids, "" for the usual ones.
 
@@ -112,7 +112,7 @@ class HelpedOptions(ModelOptions):
         super().__post_init__()
         choose("filter", self.category_filter, FILTERS)
         if self.clip and self.category_filter == "none":
-            raise SettingsError("--clip names the model of a filter: add --filter clip or --filter clip+caption")
+            raise SettingsError("--clip names the model of a filter: add --filter clip, clip+crops or clip+caption")
         if self.blip and not self._captions:
             raise SettingsError("--blip names the model that writes captions: add --caption or --filter clip+caption")
 
@@ -129,7 +129,7 @@ class HelpedOptions(ModelOptions):
         captioner = Captioner.from_pretrained(self.blip or None, **place) if self._captions else None
         helpers: dict[str, Any] = {"captioner": captioner} if self.caption else {}
         if self.category_filter != "none":
-            mode = cast(Literal["clip", "clip+caption"], self.category_filter)
+            mode = cast(Literal["clip", "clip+crops", "clip+caption"], self.category_filter)
             helpers["category_filter"] = CategoryFilter.for_model(
                 backbone.info, mode, clip=self.clip or None, captioner=captioner, **place
             )  # fmt: skip
@@ -141,7 +141,7 @@ class Engine(HelpedOptions):
     """The options of a text-driven method.
 
     Attributes:
-        prompting, tile: as for `Segmenter`.
+        prompting, tile, flip: as for `Segmenter`.
         background: threshold, word, "none" or "auto".
 
     Raises:
@@ -154,6 +154,7 @@ class Engine(HelpedOptions):
     prompting: str | None = None
     background: float | str = "auto"
     tile: str = "none"
+    flip: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -172,7 +173,7 @@ class Engine(HelpedOptions):
 
         segmenter = Segmenter(
             backbone, self.method, settings=settings, prompting=cast(Prompting | None, self.prompting),
-            background=self.background, refine=cast(Any, self.refine), tile=cast(Any, self.tile), seed=self.seed,
+            background=self.background, refine=cast(Any, self.refine), tile=cast(Any, self.tile), flip=self.flip, seed=self.seed,
             batch=self.pictures, offline=self.offline,
         )  # fmt: skip
         self._add_helpers(segmenter)

@@ -61,7 +61,7 @@ def evaluate(
     ] = None,
     refine: options.Refine = "none",
     category_filter: Annotated[
-        str, typer.Option("--filter", metavar="none|clip|clip+caption", help="Of protocols with filtered labels.")
+        str, typer.Option("--filter", metavar="none|clip|clip+crops|clip+caption", help="Of protocols with filtered labels.")
     ] = "none",
     clip: options.Clip = "",
     blip: Annotated[str, typer.Option(metavar="FOLDER|ID", help="The BLIP model of captions.")] = "",

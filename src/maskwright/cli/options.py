@@ -26,7 +26,10 @@ Prompting = Annotated[
         "--prompting", metavar="shared|per-label|joint", help="How labels become prompts.", show_default="the method's own"
     ),
 ]
-Filter = Annotated[str, typer.Option("--filter", metavar="none|clip|clip+caption", help="Let only labels compete that fit the picture.")]
+Filter = Annotated[
+    str, typer.Option("--filter", metavar="none|clip|clip+crops|clip+caption", help="Let only labels compete that fit the picture.")
+]
+Flip = Annotated[bool, typer.Option("--flip", help="Read each picture in a mirror as well, and take the mean: twice the time.")]
 Clip = Annotated[
     str, typer.Option("--clip", metavar="FOLDER|ID", help="The CLIP model of --filter.", show_default="the model's own, if it has one")
 ]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 COMMANDS: tuple[frozenset[str], ...] = (  # methods whose results one command writes
     frozenset({*METHODS, "diffusionseg-semantic"}), frozenset(REGION_METHODS), frozenset({*DISCOVERY_METHODS, "diffusionseg"}),
 )  # fmt: skip
-DECISIVE = ("method", "settings", "model", "revision", "seed", "prompting", "background", "refine", "tile", "category_filter", "captioner")
+DECISIVE = (
+    "method", "settings", "model", "revision", "seed", "prompting", "background", "refine", "tile", "flip", "category_filter", "captioner"
+)  # fmt: skip
 
 
 def output_paths(folder: Path, name: str, kinds: Sequence[str]) -> tuple[Path, ...]:
@@ -103,4 +105,6 @@ def _find(document: Mapping[str, Any], key: str) -> Any:
     if key == "background words":
         return document["background"]["names"]
     record = document["record"]
+    if key == "flip":
+        return record.get(key, False)  # results from before there was a choice say nothing of it
     return record[key] if key in record else document[key]

@@ -34,8 +34,9 @@ def benchmark_scenes(
         str, typer.Option(metavar="caption|absent|family|all", help="Ask for a scene's words; these and others, or their families; all.")
     ] = "caption",
     refine: options.Refine = "none",
+    flip: options.Flip = False,
     category_filter: Annotated[
-        str, typer.Option("--filter", metavar="none|clip", help="Let only labels compete that fit the picture.")
+        str, typer.Option("--filter", metavar="none|clip|clip+crops", help="Let only labels compete that fit the picture.")
     ] = "none",
     clip: options.Clip = "",
     seed: options.Seed = 0,
@@ -53,12 +54,12 @@ def benchmark_scenes(
     prepare(offline=offline)
     choose("split", split, SPLITS)
     choose("labels", labels, ASKED)
-    choose("filter", category_filter, ("none", "clip"))
+    choose("filter", category_filter, ("none", "clip", "clip+crops"))
     from maskwright.datasets.scenes import open_scenes
 
     open_scenes(scenes)  # refused before a model is loaded
     engine = Engine(
-        model=model, method=method, settings=settings or (), prompting=prompting, refine=refine, seed=seed, device=device,
+        model=model, method=method, settings=settings or (), prompting=prompting, refine=refine, flip=flip, seed=seed, device=device,
         dtype=dtype, batch=batch, offline=offline, category_filter=category_filter, clip=clip,
         background="none",  # every pixel of a scene belongs to a word
     )  # fmt: skip

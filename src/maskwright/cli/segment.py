@@ -41,6 +41,7 @@ def segment(
     ] = None,
     refine: options.Refine = "none",
     tile: Annotated[str, typer.Option(metavar="none|auto", help="auto: read large pictures also in tiles.")] = "none",
+    flip: options.Flip = False,
     category_filter: options.Filter = "none",
     clip: options.Clip = "",
     caption: Annotated[bool, typer.Option("--caption", help="Continue each label's prompt with a caption.")] = False,
@@ -64,7 +65,7 @@ def segment(
     if decoder is not None:
         refuse_beside_decoder({
             "--method": method, "--set": settings, "--prompting": prompting, "--background": background, "--tile": tile != "none",
-            "--filter": category_filter != "none", "--clip": clip, "--caption": caption, "--blip": blip,
+            "--flip": flip, "--filter": category_filter != "none", "--clip": clip, "--caption": caption, "--blip": blip,
         })  # fmt: skip
         chosen = DecoderOptions(
             model=model, decoder=decoder, refine=refine, seed=seed, device=device, dtype=dtype, batch=batch, offline=offline
@@ -75,7 +76,7 @@ def segment(
     ground = "auto" if background is None else background
     engine = Engine(
         model=model, method=method or "diffsegmenter", settings=settings or (), prompting=prompting, background=read_background(ground),
-        refine=refine, tile=tile, category_filter=category_filter, clip=clip, caption=caption, blip=blip, seed=seed,
+        refine=refine, tile=tile, flip=flip, category_filter=category_filter, clip=clip, caption=caption, blip=blip, seed=seed,
         device=device, dtype=dtype, batch=batch, offline=offline,
     )  # fmt: skip
     vocabulary = read_labels(labels or (), labels_file, background=ground)

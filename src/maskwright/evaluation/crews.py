@@ -230,7 +230,7 @@ def _group(segmenters: Mapping[str, Segmenter]) -> list[tuple[Probe | None, tupl
     alone: list[tuple[Probe | None, tuple[str, ...]]] = []
     for key, segmenter in segmenters.items():
         method = segmenter.method
-        if method.prompting != "shared" or segmenter.tile != "none":
+        if method.prompting != "shared" or segmenter.tile != "none" or segmenter.flip:
             alone.append((None, (key,)))
             continue
         probe, needs = method.probe(), (method.squash, method.wording().neutral)

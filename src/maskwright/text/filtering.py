@@ -3,7 +3,7 @@
 A label is kept when any of these holds:
     (a) a caption of the picture contains one of the words that a synonym table gives for it; no table by default, as published;
     (b) CLIP finds it nearly as fitting as the best label: similarity of "A photo of a {label}" at least 0.97 x the best, or what else
-        suits a CLIP that is not OpenAI's;
+        suits a CLIP that is not OpenAI's; in mode "clip+crops", which is ours, with the picture and what it shows in parts;
     (c) CLIP's text encoder finds it close to a noun of a caption: cosine above 0.8.
 Our defaults where the paper is silent: a label counts with the best of its texts; labels marked background are always kept,
 and no label is measured against them.
@@ -26,9 +26,10 @@ from maskwright.text.nouns import candidate_nouns
 from maskwright.vocabulary import Vocabulary
 
 Model = TypeVar("Model", Clip, Captioner)
-Mode = Literal["none", "clip", "clip+caption", "given"]
+Mode = Literal["none", "clip", "clip+crops", "clip+caption", "given"]
 PROMPT = "A photo of a {label}"
 PREFIXES = ("", "A picture of")  # one caption each
+CROP = 0.625  # of a picture's sides, that a crop in each corner keeps
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class FilterResult:
     Attributes:
         kept: for each label of the vocabulary whether it gets a pass. Only "given" can drop every foreground label.
         reasons: for each label one phrase that says why it is kept or dropped.
-        similarities: for each label the cosine of its best prompt with the picture; empty where CLIP was not asked.
+        similarities: for each label the cosine of its best prompt with the picture, in mode "clip+crops" the mean of that and of the
+            best crop's; empty where CLIP was not asked.
         captions: the captions that were read; empty where none were.
     """
 
@@ -51,8 +53,9 @@ class FilterResult:
 class CategoryFilter:
     """Decides for each picture which labels are kept.
 
-    Modes: "none" keeps all; "clip" is rule (b); "clip+caption" is rules (a), (b) and (c); "given" keeps the labels that the
-    caller names, for instance image-level labels (the weakly supervised setting).
+    Modes: "none" keeps all; "clip" is rule (b); "clip+crops" is rule (b) for the mean of a label's similarity with the picture and with
+    the crop that it fits best, so that a small thing counts as well (four overlapping crops, `CROP`); "clip+caption" is rules (a), (b)
+    and (c); "given" keeps the labels that the caller names, for instance image-level labels (the weakly supervised setting).
     """
 
     def __init__(
@@ -145,7 +148,7 @@ class CategoryFilter:
         cls, info: ModelInfo, mode: Mode = "clip", *, clip: str | Path | None = None, captioner: Captioner | str | Path | None = None,
         device: str = "cpu", offline: bool = False,
     ) -> "CategoryFilter":  # fmt: skip
-        """Loads the filter that suits a text-to-image model: in mode "clip" with the CLIP that comes with it, if no other is named.
+        """Loads the filter that suits a text-to-image model: but for captions with the CLIP that comes with it, if no other is named.
 
         Rule (c) was made for OpenAI's CLIP and for captions of photographs: mode "clip+caption" takes that one.
 
@@ -162,7 +165,7 @@ class CategoryFilter:
             SettingsError: likewise.
         """
         own: Clip | None = None
-        if mode == "clip" and clip is None and info.clip:
+        if mode in ("clip", "clip+crops") and clip is None and info.clip:
             own = Clip.from_pretrained(info.clip, device=device, offline=offline).called(f"{info.source}/clip")
         return cls.from_pretrained(mode, clip=own or clip, captioner=captioner, device=device, offline=offline)
 
@@ -208,9 +211,12 @@ class CategoryFilter:
         return _summary(vocabulary, found, otherwise, similarities=similarities, captions=captions)
 
     def _similarities(self, picture: npt.NDArray[np.uint8], vocabulary: Vocabulary) -> tuple[float, ...]:
-        """Each label's best cosine with the picture."""
+        """Each label's best cosine with the picture, or the mean of that and of the crop that it fits best."""
         texts, owners = label_texts(vocabulary)
-        values = _there(self.clip, self.mode).similarities(picture, [PROMPT.format(label=text) for text in texts])
+        prompts, clip = [PROMPT.format(label=text) for text in texts], _there(self.clip, self.mode)
+        values = clip.similarities(picture, prompts)
+        if self.mode == "clip+crops":
+            values = (values + np.max([clip.similarities(crop, prompts) for crop in corner_crops(picture)], axis=0)) / 2
         return tuple(float(values[owners == i].max()) for i in range(len(vocabulary)))
 
     def _captions(self, picture: npt.NDArray[np.uint8]) -> tuple[str, ...]:
@@ -228,6 +234,12 @@ class CategoryFilter:
             labels, features = clip.word_features(texts), clip.word_features(nouns)
             found |= near_nouns(labels, owners, features, nouns, cosine=self.cosine)
         return found
+
+
+def corner_crops(picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """Four views (h, w, 3), one from each corner, of `CROP` of the sides of a picture (H, W, 3); they overlap in its middle."""
+    height, width = (max(1, round(CROP * side)) for side in picture.shape[:2])
+    return [rows[:, part] for rows in (picture[:height], picture[-height:]) for part in (slice(width), slice(-width, None))]
 
 
 def keep_given(vocabulary: Vocabulary, names: Collection[str] | None) -> FilterResult:

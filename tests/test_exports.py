@@ -272,3 +272,10 @@ def test_a_long_legend_is_cut_and_counted():
     pixels = np.asarray(legend).min(-1)
     assert (pixels[:, -5:] == 255).all()  # nothing runs over the edge
     assert draw_legend(entries[:1], 420, 15).height < 50
+
+
+def test_many_labels_that_were_not_found_are_counted():
+    labels = np.zeros((400, 600), dtype=np.uint16)
+    labels[:100] = 1
+    few, many, most = (draw_overlay(result(labels, ", ".join(f"word {n}" for n in range(count)))).height for count in (2, 60, 140))
+    assert many == most < few + 60

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
 
-from maskwright.datasets.captions import with_article
+from maskwright.datasets.captions import TEMPLATE_WORDS, with_article
 from maskwright.datasets.grounds import GROUNDS
 from maskwright.datasets.registry import open_dataset
-from maskwright.datasets.rich_captions import caption_words, describe
+from maskwright.datasets.rich_captions import MORE_WORDS, caption_words, describe
 from maskwright.datasets.scene_set import SceneItem
 from maskwright.datasets.scenes import SceneSet, open_scenes
 from maskwright.datasets.word_list import Word
@@ -194,6 +194,18 @@ def test_portraits_are_training_scenes_of_one_large_object_in_the_middle():
         assert np.median(np.abs(boxes.mean(-1) - 0.5)) < 0.06 and np.abs(boxes.mean(-1) - 0.5).max() < 0.25, "in the middle"
         spans = (boxes[..., 1] - boxes[..., 0]).max(1)
         assert np.median(spans) > 0.5 and spans.min() > 0.3, "large"
+
+
+def test_a_set_of_portraits_shows_one_object_and_names_nothing_else():
+    alone = FULL.portraits(64)
+    shown = [alone.contents(seed) for seed in range(60)]
+    assert all(one.portrait and len(one.objects) == 1 for one in shown)
+    assert alone.render(3).image.shape == (64, 64, 3) and FULL.list.style.portrait < 1
+    parts = {place: {part for name in word.names for part in name.lower().split()} for place, word in enumerate(FULL.words.all)}
+    for seed, one in enumerate(shown):
+        own = set().union(*(parts[place] for place in FULL.places(one)))
+        strange = set().union(*parts.values()) - own - set(TEMPLATE_WORDS) - set(MORE_WORDS)
+        assert not strange & set(alone.render(seed).caption.lower().replace(",", "").split())
 
 
 def test_without_portraits_nothing_changes_for_the_other_scenes():

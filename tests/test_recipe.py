@@ -125,6 +125,11 @@ def test_two_trainings_of_one_origin_are_blended(make_trainer, tmp_path):
     name = "conv_in.weight"
     assert not torch.equal(weights[0][name], weights[1][name])
     torch.testing.assert_close(weights[2][name].float(), (weights[0][name].float() + weights[1][name].float()) / 2, rtol=2e-3, atol=1e-4)
+    export_checkpoint(one, tmp_path / "same", trainer.size, 32, blend=other / "model")
+    same = load_file(tmp_path / "same" / "unet" / "diffusion_pytorch_model.safetensors")
+    assert all(torch.allclose(same[key].float(), tensor.float(), rtol=2e-3, atol=1e-4) for key, tensor in weights[2].items())
+    with pytest.raises(SettingsError, match="of other words or another size"):
+        export_checkpoint(one, tmp_path / "x", trainer.size, 32, blend=find_row("sticker").folder)
     with pytest.raises(SettingsError, match="no checkpoint in"):
         export_checkpoint(one, tmp_path / "x", trainer.size, 32, blend=tmp_path / "nowhere")
     shutil.rmtree(other / "tokenizer")

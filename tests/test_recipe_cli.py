@@ -76,6 +76,12 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
     assert (plain.given, plain.competing) != (refined.given, refined.competing)
     code, output = run("sheet", tmp_path / "sheet.png", "--words", words, "--model", model, "--count", 2, "--device", "cpu")
     assert code == 0 and Image.open(tmp_path / "sheet.png").size == (260, 130)
+    drawn = []
+    for seed in (0, 0, 1):
+        code, output = run("sheet", tmp_path / "p.png", "--words", words, "--model", model, "--count", 2, "--portraits", "--seed", seed)
+        assert code == 0 and output.count("a photograph of ") == 2 and "my mug" in output and "plate" in output
+        drawn.append((tmp_path / "p.png").read_bytes())
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_a_clip_goes_with_what_is_published_and_trainings_align_with_it(trained, tmp_path):

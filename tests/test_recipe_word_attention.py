@@ -98,33 +98,33 @@ class TestLoss:
     def test_pictures_count_by_their_weight(self):
         from maskwright_recipes.word_attention import word_loss
 
-        layer, query, states, owners, shown = layer_of(torch.randn(2, 36, 2), torch.ones(2, 1, 5), torch.tensor([[1.0]] * 2))
+        layers, shown = [torch.rand(2, 36, 2).softmax(-1)], torch.tensor([[1.0, 0.0]] * 2)
 
         def weighed(*weight):
-            return word_loss([(layer, query)], states, owners, shown, torch.tensor(weight), pictures=torch.zeros(2, 3, 6, 6), least=0.1)
+            return word_loss(layers, shown, torch.tensor(weight), pictures=torch.zeros(2, 3, 6, 6), least=0.1)
 
         one, other, both = weighed(1.0, 0.0), weighed(0.0, 1.0), weighed(1.0, 3.0)
         torch.testing.assert_close(both, (one + 3 * other) / 4)
 
 
-def layer_of(logits, owners, shown, *, begin=0.0):
-    """A layer and inputs whose logits of the tokens 1, 2, .. are those given, (n, places, words)."""
+def layer_of(logits, owners, *, begin=0.0):
+    """Inputs of `word_shares` for one layer whose logits of the tokens 1, 2, .. are those given, (n, places, words)."""
     layer = torch.nn.Module()
     layer.heads, layer.scale, layer.to_k = 1, 1.0, torch.nn.Identity()
     query = torch.zeros(*logits.shape[:2], owners.shape[2])
     query[..., 0] = begin
     query[..., 1 : 1 + logits.shape[2]] = logits
-    return layer, query, torch.eye(owners.shape[2]).expand(len(logits), -1, -1), owners, shown
+    return [(layer, query)], torch.eye(owners.shape[2]).expand(len(logits), -1, -1), owners
 
 
 def attended(logits, owners, shown, **begin):
     """`word_loss` of one layer and one picture whose upper half is black and lower half white, (places, words)."""
-    from maskwright_recipes.word_attention import word_loss
+    from maskwright_recipes.word_attention import word_loss, word_shares
 
-    layer, query, states, *words = layer_of(logits[None], owners, shown, **begin)
+    layers = word_shares(*layer_of(logits[None], owners, **begin))
     pictures = torch.ones(1, 3, 20, 20)
     pictures[:, :, :10] = -1
-    return word_loss([(layer, query)], states, *words, torch.ones(1), pictures=pictures, least=0.03)
+    return word_loss(layers, shown, torch.ones(1), pictures=pictures, least=0.03)
 
 
 class TestEdges:

@@ -92,6 +92,10 @@ def train(
     minutes: Minutes = None,
     align: Annotated[float, typer.Option(metavar="NUMBER", help="Weight of the alignment with the CLIP of `clip`.", min=0)] = 0.0,
     attend: Annotated[float, typer.Option(metavar="NUMBER", help="Weight of telling attention which words a picture shows.", min=0)] = 0.0,
+    teach: Annotated[bool, typer.Option("--teach", help="With --attend: let its own average tell attention edges.")] = False,
+    portraits: Annotated[
+        float, typer.Option(metavar="NUMBER", help="Share of steps on portraits of half the side, which teach shapes.", min=0, max=1)
+    ] = 0.0,
     side: Side = None, skip: Skip = 0, pool: Pooled = 0,
     compiled: Annotated[bool, typer.Option("--compile", help="torch.compile: slow at the start, then faster.")] = False,
     device: Device = "auto", workers: Workers = 1, compose: Compose = "auto", font: Font = NOTO,
@@ -103,11 +107,12 @@ def train(
 
     plan = make_plan(
         words, out=out, size=size, device=choose_device(device), font=font, workers=workers, compose=compose, side=side, skip=skip,
-        pool=pool,
+        pool=pool, portraits=portraits,
     )  # fmt: skip
     course = Course(
         samples, batch or plan.size.batch, plan.size.rate if rate is None else rate,
         plan.size.average if average is None else average, compiled=compiled, minutes=minutes, align=align, attend=attend,
+        teach=teach,
     )  # fmt: skip
     print(f"model: {run_training(plan, course, init=init, autoencoder_steps=autoencoder_steps)}")
 
@@ -119,7 +124,7 @@ def publish(
     words: Words = "scenes", out: Out = None, size: SizeName = None,
     settings: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON: settings that suit the model, by method.")] = None,
     blend: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Another training of one origin: publish the mean of both.")
+        Path | None, typer.Option(metavar="FOLDER", help="Another training or model of one origin: publish the mean.")
     ] = None,
     sidecar_only: Annotated[bool, typer.Option("--sidecar-only", help="Only rewrite maskwright.json.")] = False,
 ) -> None:  # fmt: skip
@@ -173,16 +178,20 @@ def sheet(
     model: Annotated[Path, typer.Option(metavar="FOLDER", help="A pipeline folder.")],
     words: Words = "scenes", count: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 16,
     most: Annotated[int | None, typer.Option(metavar="NUMBER", help="Objects in a scene at most. (By the list.)", min=1)] = None,
+    portraits: Annotated[bool, typer.Option("--portraits", help="Single objects, in pictures of half the side.")] = False,
+    seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of the noise, and of the words of portraits.", min=0)] = 0,
     device: Device = "auto",
 ) -> None:  # fmt: skip
-    """Let a model draw the captions of the first benchmark scenes."""
+    """Let a model draw the captions of the first benchmark scenes, or portraits."""
     from maskwright.datasets.scenes import open_scenes
-    from maskwright_recipes.export import sample_sheet
+    from maskwright_recipes.sheets import draw_sheet, portrait_captions
     from maskwright_recipes.training import choose_device
 
-    captions = [scene.caption for scene in open_scenes(words).scenes(count, most=most)]
+    scenes = open_scenes(words)
+    captions = portrait_captions(scenes, count, seed=seed) if portraits else [scene.caption for scene in scenes.scenes(count, most=most)]
     print("\n".join(captions))
-    sample_sheet(model, captions, to, device=choose_device(device))
+    side = scenes.list.side // 2 if portraits else None
+    draw_sheet(model, captions, to, device=choose_device(device), side=side, seed=seed)
 
 
 @app.command()

@@ -1,26 +1,24 @@
-"""Writes a trained model as a pipeline folder that diffusers loads, and a sheet of its samples."""
+"""Writes a trained model as a pipeline folder that diffusers loads."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
 import transformers
-from PIL import Image
 from transformers import CLIPTokenizer
 
 from maskwright.backbones.hub import CLIP
 from maskwright.errors import SettingsError
 from maskwright.quiet import quiet
 from maskwright_recipes.checkpoints import Checkpoint, load_checkpoint
-from maskwright_recipes.networks import Model, Size, assemble_pipeline, load_autoencoder, load_pipeline
+from maskwright_recipes.networks import Model, Size, assemble_pipeline, load_autoencoder
 from maskwright_recipes.sidecar import edit_json
 from maskwright_recipes.tokenizer import save_tokenizer
+from maskwright_recipes.warm_start import start_from
 
 SHARD = "15MB"  # files of weights are no larger
-SHEET_COLUMNS = 8
 
 
 def export_pipeline(model: Model, tokenizer: CLIPTokenizer, vae: Any, folder: Path, *, clip: Path | None = None) -> None:
@@ -64,8 +62,8 @@ def export_checkpoint(out: Path, folder: Path, size: Size, side: int, *, blend: 
         folder: to write.
         size: of the networks.
         side: of the pictures.
-        blend: folder of the training that this one went on from, or of a twin: the mean of both is exported, for trainings of one origin
-            end on different sides of a better place (Wortsman et al. 2203.05482).
+        blend: folder of the training or model that this one went on from, or of a twin: the mean of both is exported, for trainings of
+            one origin end on different sides of a better place (Wortsman et al. 2203.05482).
 
     Raises:
         SettingsError: no checkpoint, one of another size, or one of other words to blend with.
@@ -74,9 +72,9 @@ def export_checkpoint(out: Path, folder: Path, size: Size, side: int, *, blend: 
     tokenizer = CLIPTokenizer.from_pretrained(out / "tokenizer")
     weights = kept.average
     if blend is not None:
-        other = _load_kept(blend).average
+        other = _load_model(blend, size, side) if (blend / "model_index.json").is_file() else _load_kept(blend).average
         if CLIPTokenizer.from_pretrained(blend / "tokenizer").get_vocab() != tokenizer.get_vocab() or other.keys() != weights.keys():
-            raise SettingsError(f"the training in {blend} is of other words or another size: blend trainings of one origin only")
+            raise SettingsError(f"what is in {blend} is of other words or another size: blend trainings of one origin only")
         weights = {name: (tensor + other[name]) / 2 for name, tensor in weights.items()}
     model = Model(size, tokenizer, side)
     try:
@@ -87,24 +85,16 @@ def export_checkpoint(out: Path, folder: Path, size: Size, side: int, *, blend: 
     return kept.samples
 
 
+def _load_model(folder: Path, size: Size, side: int) -> dict[str, torch.Tensor]:
+    """The weights of a pipeline folder under the names of a checkpoint; none where they are of another size."""
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    model = Model(size, tokenizer, side)
+    return dict(model.state_dict()) if start_from(model, tokenizer, folder) == 1 else {}
+
+
 def _load_kept(out: Path) -> Checkpoint:
     """The checkpoint of a training."""
     kept = load_checkpoint(out / "checkpoint")
     if kept is None:
         raise SettingsError(f"no checkpoint in {out}: train first")
     return kept
-
-
-def sample_sheet(folder: Path, prompts: Sequence[str], path: Path, *, device: torch.device) -> None:
-    """Generates one picture a prompt (DDIM 25 steps, guidance 5) and writes them side by side."""
-    with quiet(diffusers, transformers):
-        pipeline = load_pipeline(folder).to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(0)
-    pictures = pipeline(list(prompts), num_inference_steps=25, guidance_scale=5.0, generator=generator).images
-    columns = min(SHEET_COLUMNS, len(pictures))
-    sheet = Image.new("RGB", (columns * 130, -(-len(pictures) // columns) * 130))
-    for number, picture in enumerate(pictures):
-        sheet.paste(picture.resize((128, 128), Image.Resampling.NEAREST), (number % columns * 130, number // columns * 130))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)

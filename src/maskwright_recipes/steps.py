@@ -19,7 +19,7 @@ from maskwright_recipes.clip_training import ClipCourse, ClipTrainer
 from maskwright_recipes.composing import Library, build_library
 from maskwright_recipes.networks import Size, choose_size
 from maskwright_recipes.pool import Pool, open_pool
-from maskwright_recipes.streams import Batch, composed_batches, painted_batches
+from maskwright_recipes.streams import Batch, alternate, composed_batches, painted_batches
 from maskwright_recipes.text_to_image import Course, Trainer
 
 AUTOENCODER_STEPS, AUTOENCODER_BATCH = 4000, 24
@@ -38,6 +38,7 @@ class Plan:
         composed: whether batches are composed on the device instead of painted by the renderer.
         skip: training scenes left out at the beginning.
         pool: scenes that are painted once and gone through again and again; 0 for new ones all the time.
+        portraits: share of a training's steps that are on portraits of half the side, painted new all the time.
     """
 
     scenes: SceneSet
@@ -48,6 +49,7 @@ class Plan:
     composed: bool = False
     skip: int = 0
     pool: int = 0
+    portraits: float = 0.0
 
     def batches(self, start: int, size: int, count: int) -> Iterator[Batch]:
         """Batches of training scenes, without the first `start` of those that are not left out."""
@@ -62,6 +64,16 @@ class Plan:
         """The seeds of the scenes in those batches."""
         for first in itertools.count(start, size):
             yield self.painted.seeds(first, size).tolist() if self.pool else range(self.skip + first, self.skip + first + size)
+
+    def feed(self, first: int, size: int, count: int) -> tuple[Iterator[Batch], Iterator[Sequence[int]]]:
+        """What a text-to-image training takes from step `first` on: batches, and the seeds of their scenes, none for portraits."""
+        batches, seeds = self.batches(first * size, size, count), self.seeds(first * size, size)
+        if not self.portraits:
+            return batches, seeds
+        side = self.scenes.list.side // 2
+        alone = painted_batches(self.scenes.portraits(side), self.skip + first * size, size, workers=max(1, self.workers))
+        none: Iterator[Sequence[int]] = itertools.repeat(())
+        return alternate(batches, alone, self.portraits, first=first), alternate(seeds, none, self.portraits, first=first)
 
     @functools.cached_property
     def painted(self) -> Pool:
@@ -99,7 +111,7 @@ def folder_of(words: str | Path) -> Path:
 
 def make_plan(
     words: str | Path, *, out: Path | None, size: str | None, device: torch.device, font: Path, workers: int, compose: str,
-    side: int | None = None, skip: int = 0, pool: int = 0,
+    side: int | None = None, skip: int = 0, pool: int = 0, portraits: float = 0.0,
 ) -> Plan:  # fmt: skip
     """Reads the list and chooses what was left open; with a `side` of its own, scenes are close-ups of that many pixels.
 
@@ -116,7 +128,9 @@ def make_plan(
     if side:
         choose_size(chosen.name, side)
         scenes = scenes.close_up(side)
-    return Plan(scenes, chosen, out or folder_of(words), device, workers, composed, skip, pool)
+    if portraits:
+        choose_size(chosen.name, scenes.list.side // 2)
+    return Plan(scenes, chosen, out or folder_of(words), device, workers, composed, skip, pool, portraits)
 
 
 def run_autoencoder(plan: Plan, *, steps: int = AUTOENCODER_STEPS, batch: int = AUTOENCODER_BATCH, init: Path | None = None) -> None:
@@ -163,8 +177,11 @@ def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoen
         The folder of the model.
 
     Raises:
-        SettingsError: a checkpoint without its autoencoder or tokenizer, or a folder that is no model to start from.
+        SettingsError: a checkpoint without its autoencoder or tokenizer, a folder that is no model to start from, or a course that
+            lacks what another part of it needs.
     """
+    if course.teach and not course.attend:
+        raise SettingsError("a model teaches its attention only words that it is told: add --attend 0.25, or leave out --teach")
     if course.align and not any((folder / CLIP).is_dir() for folder in (plan.out, init) if folder):
         raise SettingsError(f"there is no CLIP in {plan.out} to align with: train one with `maskwright-recipe clip`, or leave out --align")
     if has_checkpoint(plan.out / "checkpoint"):
@@ -174,6 +191,5 @@ def run_training(plan: Plan, course: Course, *, init: Path | None = None, autoen
     elif not (plan.out / "vae").is_dir():
         run_autoencoder(plan, steps=steps_done(plan.out)[1] or autoencoder_steps)
     trainer = Trainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
-    first = trainer.first * course.batch
-    trainer.run(plan.batches(first, course.batch, course.steps - trainer.first), plan.seeds(first, course.batch))
+    trainer.run(*plan.feed(trainer.first, course.batch, course.steps - trainer.first))
     return plan.out / "model"

@@ -1,7 +1,9 @@
 """Endless batches of training scenes: painted by the renderer on the CPU, or composed on the device."""
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +14,7 @@ from maskwright.datasets.scenes import SceneSet
 from maskwright_recipes.composing import Library, compose_batch
 
 Batch = tuple[torch.Tensor, list[str]]
+Given = TypeVar("Given")
 Plan = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_], list[str]]
 
 
@@ -35,6 +38,19 @@ def painted_batches(scenes: SceneSet, start: int, size: int, *, workers: int = 1
             ahead.append(pool.submit(_painted, scenes, following, size))
             following += size
             yield pixels.float() / 127.5 - 1, captions
+
+
+def alternate(main: Iterator[Given], other: Iterator[Given], share: float, *, first: int = 0) -> Iterator[Given]:
+    """What comes for each step: in a share of the steps the next one of `other`, evenly strewn in, else the next one of `main`.
+
+    Args:
+        main: for the other steps.
+        other: for the share.
+        share: 0 to 1.
+        first: number of the first step.
+    """
+    for step in itertools.count(first):
+        yield next(other if int((step + 1) * share) > int(step * share) else main)
 
 
 class Plans(Dataset[Plan]):

@@ -26,12 +26,13 @@ from maskwright_recipes.checkpoints import load_checkpoint, moments, restore_mom
 from maskwright_recipes.clip import knows_clip
 from maskwright_recipes.export import export_pipeline
 from maskwright_recipes.networks import Model, Size, build_scheduler, load_autoencoder
+from maskwright_recipes.self_teaching import TIMESTEPS, Teacher, draw_to_edges
 from maskwright_recipes.streams import Batch
 from maskwright_recipes.timesteps import USUAL_SIDE, draw_timesteps, shift_timesteps
 from maskwright_recipes.tokenizer import tokenizer_of
 from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory, run_steps, update_average
 from maskwright_recipes.warm_start import start_from
-from maskwright_recipes.word_attention import Asked, ask, least_share, overhear, word_loss
+from maskwright_recipes.word_attention import Asked, ask, least_share, overhear, word_loss, word_shares
 
 WARMUP, DROPOUT = 200, 0.10
 ALIGNED = "alignment."  # before the names of its projections in a checkpoint
@@ -51,6 +52,7 @@ class Course:
         minutes: stop after so many, and write what there is; None for no limit.
         align: weight of the alignment with the CLIP of the training, else of the model it starts from; 0 for none.
         attend: weight of what cross-attention is told of words (word_attention.py); 0 for none.
+        teach: whether the averaged weights tell it their edges (self_teaching.py); only where `attend` tells it words.
     """
 
     samples: int
@@ -61,6 +63,7 @@ class Course:
     minutes: float | None = None
     align: float = 0.0
     attend: float = 0.0
+    teach: bool = False
 
     @property
     def steps(self) -> int:
@@ -83,7 +86,7 @@ class Observed(nn.Module):
 
     def forward(
         self, noisy: torch.Tensor, timesteps: torch.Tensor, tokens: torch.Tensor, asked: Asked | None, signal: torch.Tensor,
-        pictures: torch.Tensor,
+        pictures: torch.Tensor, target: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...], torch.Tensor | None]:  # fmt: skip
         """The predicted v, the projected features where there is an alignment, and the loss of the words asked where some are.
 
@@ -94,6 +97,7 @@ class Observed(nn.Module):
             asked: words.
             signal: (n,) how much of each picture can be seen, for the weight of its words.
             pictures: (n, 3, H, W) in -1..1.
+            target: what a teacher finds, or None.
         """
         heard: list[Any] = []
         predicted, down, up = self.model.observe(noisy, timesteps, tokens, None if asked is None else heard)
@@ -101,7 +105,8 @@ class Observed(nn.Module):
         if asked is None:
             return predicted, projected, None
         states = self.model.text_encoder(asked.tokens)[0]
-        told = word_loss(heard, states, asked.owners, asked.shown, signal, pictures=pictures, least=self.least)
+        layers = word_shares(heard, states, asked.owners)
+        told = word_loss(layers, asked.shown, signal, pictures=pictures, least=self.least, target=target)
         return predicted, projected, told
 
 
@@ -138,11 +143,11 @@ class Trainer:
         if course.attend:
             overhear(self.model.unet)
         self.model.unet.to(memory_format=torch.channels_last)
+        self.teacher: Callable[..., Any] | None = self._teacher() if course.attend and course.teach else None
         self.alignment = self._align(init) if course.align else None
         self.trained = [*self.model.parameters(), *(self.alignment.parameters() if self.alignment else ())]
         self.optimiser = torch.optim.AdamW(self.trained, lr=course.rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
         self.alphas = build_scheduler().alphas_cumprod.to(device)
-        self.shifted = shift_timesteps(self.alphas, max(1.0, scenes.list.side / USUAL_SIDE) ** 2)
         self.names = [name for name, _ in self.model.named_parameters()]
         if self.alignment:
             self.names += [f"{ALIGNED}{name}" for name, _ in self.alignment.named_parameters()]
@@ -150,7 +155,15 @@ class Trainer:
         self.first = self.warm_from = 0
         self._resume(init)
         network = Observed(self.model, self.alignment, least=least_share(scenes.list.style.scale))
-        self.predict: Callable[..., Any] = torch.compile(network) if course.compiled else network
+        self.predict: Callable[..., Any] = torch.compile(network, dynamic=False) if course.compiled else network
+
+    def _teacher(self) -> Callable[..., Any]:
+        """The averaged weights, reading what words they find."""
+        self.average.unet.set_attn_processor(AttnProcessor())
+        overhear(self.average.unet)
+        self.average.unet.to(memory_format=torch.channels_last)
+        teacher = Teacher(self.average)
+        return torch.compile(teacher, dynamic=False) if self.course.compiled else teacher
 
     def _align(self, init: Path | None) -> Alignment:
         """With the CLIP in the training's folder, else with that of `init`: only its image encoder counts, its words may be others."""
@@ -197,7 +210,8 @@ class Trainer:
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16):
             latents = self.vae.encode(pixels).latents.float()
         dropped = torch.rand(len(captions), generator=generator, device=generator.device) < DROPOUT
-        timesteps = draw_timesteps(len(latents), self.shifted, generator)
+        shifted = shift_timesteps(self.alphas, max(1.0, pixels.shape[-1] / USUAL_SIDE) ** 2)
+        timesteps = draw_timesteps(len(latents), shifted, generator)
         noise = torch.randn(latents.shape, generator=generator, device=generator.device)
         encoded = self.tokenizer(
             ["", *captions], padding="max_length", max_length=self.size.text_length, truncation=True, return_tensors="pt"
@@ -207,15 +221,26 @@ class Trainer:
         spread = (1 - self.alphas[timesteps]).sqrt()[:, None, None, None]
         noisy, target = signal * latents + spread * noise, signal * noise - spread * latents
         with torch.autocast(self.device.type, torch.bfloat16):
-            predicted, projected, attended = self.predict(noisy, timesteps, tokens, asked, self.alphas[timesteps], pixels)
+            taught = None if asked is None else self.teach(latents, asked, pixels, generator)
+            predicted, projected, attended = self.predict(noisy, timesteps, tokens, asked, self.alphas[timesteps], pixels, taught)
         loss = F.mse_loss(predicted.float(), target)
         if self.alignment is not None:
             loss = loss + self.course.align * self.alignment.loss(projected, pixels)
         return loss if attended is None else loss + self.course.attend * attended
 
+    @torch.no_grad()
+    def teach(self, latents: torch.Tensor, asked: Asked, pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+        """What the averaged weights find, drawn to the pictures' edges, where the course says so."""
+        if self.teacher is None:
+            return None
+        timesteps = torch.randint(*TIMESTEPS, (len(latents),), generator=generator, device=generator.device)
+        noise = torch.randn(latents.shape, generator=generator, device=generator.device)
+        signal, spread = (part.sqrt()[:, None, None, None] for part in (self.alphas[timesteps], 1 - self.alphas[timesteps]))
+        return draw_to_edges(self.teacher(signal * latents + spread * noise, timesteps, asked), asked.shown, pixels)
+
     def ask(self, step: int, seeds: Sequence[int]) -> Asked | None:
-        """Words for the scenes with these seeds, where the course says so."""
-        if not self.course.attend:
+        """Words for the scenes with these seeds, where the course says so and there are any."""
+        if not self.course.attend or not len(seeds):
             return None
         shown = [self.scenes.places(self.scenes.contents(int(seed))) for seed in seeds]
         rng = np.random.default_rng([step, 2])
@@ -240,7 +265,7 @@ class Trainer:
 
         Args:
             batches: of training scenes, the first being that of step `first`.
-            seeds: of the same scenes.
+            seeds: of the same scenes; none for a batch of which no words shall be asked.
         """
         progress = Progress(self.steps, self.course.batch, log=self.out / "log.jsonl")
         given = zip(batches, seeds, strict=False)

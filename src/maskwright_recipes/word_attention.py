@@ -31,6 +31,7 @@ BEGINNINGS = ("a photograph of a ", "a photograph of ", "a picture of ", "")  # 
 REACH = 3  # places; how far apart two of like colour shall agree
 NEAR, LIKE = 2.0, 0.1  # deviations of what counts as near, in places, and as of like colour, of -1..1
 EDGES = 4.0  # weight of their agreement
+TAUGHT = 2.0  # weight of what a teacher finds
 EPS = 1e-6
 
 
@@ -125,32 +126,49 @@ def least_share(scale: tuple[float, float]) -> float:
     return FILLED * scale[0] ** 2
 
 
-def word_loss(
-    heard: list[tuple[Any, Tensor]], states: Tensor, owners: Tensor, shown: Tensor, weight: Tensor, *, pictures: Tensor, least: float
-) -> Tensor:  # fmt: skip
-    """How far attention is from words that are there and from the edges of what can be seen, mean over layers and pictures.
+def word_shares(heard: Sequence[tuple[Any, Tensor]], states: Tensor, owners: Tensor) -> list[Tensor]:
+    """Of the attention that the words asked get, the part of each: (n, places, words) for each layer of the finest resolutions.
 
     Args:
         heard: layers and their queries, as `Overheard` hands them on.
         states: (n, length, width) embeddings of the prompts.
         owners: as in `Asked`.
+    """
+    finest = sorted({query.shape[1] for _, query in heard}, reverse=True)[:RESOLUTIONS]
+    return [_shares(layer, query, states, owners) for layer, query in heard if query.shape[1] in finest]
+
+
+def word_loss(
+    layers: Sequence[Tensor], shown: Tensor, weight: Tensor, *, pictures: Tensor, least: float, target: Tensor | None = None
+) -> Tensor:  # fmt: skip
+    """How far attention is from words that are there and from the edges of what can be seen, mean over layers and pictures.
+
+    Args:
+        layers: shares, as `word_shares` gives them.
         shown: as in `Asked`.
         weight: (n,) of the pictures: little where noise hides what is there.
         pictures: (n, 3, H, W) in -1..1; each layer's places are a square grid of them.
         least: the part of the places that each word which is there has to find.
+        target: (n, words, side, side) what a teacher finds (self_teaching.py), whose edges are then those that count.
     """
-    finest = sorted({query.shape[1] for _, query in heard}, reverse=True)[:RESOLUTIONS]
     losses = []
-    for layer, query in heard:
-        if (places := query.shape[1]) in finest:
-            shares = _shares(layer, query, states, owners)
-            colours = F.adaptive_avg_pool2d(pictures, math.isqrt(places))
-            losses.append(_presence_loss(shares, shown, least) + EDGES * edge_loss(shares, colours))
+    for shares in layers:
+        presence = _presence_loss(shares, shown, least)
+        if target is None:
+            colours = F.adaptive_avg_pool2d(pictures, math.isqrt(shares.shape[1]))
+            losses.append(presence + EDGES * edge_loss(shares, colours))
+        else:
+            losses.append(presence + TAUGHT * taught_loss(shares, target))
     return (torch.stack(losses).mean(0) * weight).sum() / weight.sum()
 
 
+def taught_loss(shares: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of shares (n, places, words) to what a teacher finds, (n, words, side, side): (n,), mean over places."""
+    wanted = F.adaptive_avg_pool2d(target, math.isqrt(shares.shape[1])).flatten(2).transpose(1, 2)
+    return -(wanted * (shares + EPS).log()).sum(-1).mean(1)
+
+
 def _shares(layer: Any, query: Tensor, states: Tensor, owners: Tensor) -> Tensor:
-    """(n, places, words): of the attention that the words get, the part of each."""
     query, key = (torch.unflatten(part, -1, (layer.heads, -1)).transpose(1, 2) for part in (query, layer.to_k(states)))
     attention = (torch.matmul(query, key.transpose(-1, -2)).float() * layer.scale).softmax(-1).mean(1)  # n places length
     mass = torch.matmul(attention, owners.transpose(1, 2).float())  # n places words

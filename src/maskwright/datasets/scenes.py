@@ -139,6 +139,16 @@ class SceneSet:
         closer.list = dataclasses.replace(self.list, side=side, most=most, style=dataclasses.replace(style, scale=scale))
         return closer
 
+    def portraits(self, side: int) -> "SceneSet":
+        """The same words in training scenes of another side that are all portraits, and whose captions name nothing that is not there.
+
+        Args:
+            side: pixels a side.
+        """
+        alone = copy.copy(self)
+        alone.list = dataclasses.replace(self.list, side=side, style=dataclasses.replace(self.list.style, portrait=1.0, absent=0.0))
+        return alone
+
     def captions(self, seed: int, *, split: str = "train", count: int = 4) -> tuple[str, ...]:
         """Further captions of the scene with this seed, written without painting it."""
         return tuple(self.caption(seed, number, split=split) for number in range(count))

@@ -15,6 +15,7 @@ FINE = 2  # the layer is painted at twice the size and reduced, which smooths th
 SOFT = 0.7  # pixels by which enlarged regions are softened before, against stairs
 DIM, TINT, LINE = 90, 128, 235  # opacity 0..255 of the shade on the background, of the colours, of the outlines
 CROWDED = 0.4  # no outlines where they would cover more than this part of the picture, as with labels that are mere noise
+MOST_ABSENT = 12  # labels that were not found and are listed by name; more are counted
 BACKGROUND = (70, 74, 82)  # swatch in the legend
 
 
@@ -80,12 +81,13 @@ def _paint(labels: npt.NDArray[np.uint16], *, line: int) -> Image.Image:
 
 
 def _entries(seg: Segmentation) -> list[Entry]:
-    """The labels that were found, largest first, then the background, then the labels that were not found."""
+    """The labels that were found, largest first, then the background, then the labels that were not found, or how many these are."""
     found = sorted((region for region in seg.regions if region.area), key=lambda region: -region.area)
     entries = [Entry(readable(region.name, region.number), region.share, colour(region.number)) for region in found]
     if rest := 1 - sum(region.area for region in found) / seg.label_map.size:
         entries.append(Entry("background", rest, BACKGROUND))
-    return entries + [Entry(readable(region.name, region.number), 0, None) for region in seg.regions if not region.area]
+    absent = [readable(region.name, region.number) for region in seg.regions if not region.area]
+    return entries + [Entry(text, 0, None) for text in (absent if len(absent) <= MOST_ABSENT else [f"{len(absent)} other labels"])]
 
 
 def _stack(picture: Image.Image, legend: Image.Image) -> Image.Image:

@@ -159,7 +159,6 @@ class Trainer:
 
     def _teacher(self) -> Callable[..., Any]:
         """The averaged weights, reading what words they find."""
-        self.average.unet.set_attn_processor(AttnProcessor())
         overhear(self.average.unet)
         self.average.unet.to(memory_format=torch.channels_last)
         teacher = Teacher(self.average)

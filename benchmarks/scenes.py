@@ -20,6 +20,7 @@ import torch
 
 from maskwright.backbones.loading import load_backbone
 from maskwright.backbones.unet import UNetBackbone
+from maskwright.cli.engine import CLIP_FILTERS
 from maskwright.datasets.scenes import open_scenes
 from maskwright.evaluation.confusion import count_pixels, mean_iou
 from maskwright.evaluation.scenes import Asked, BenchmarkResult, compare_drawings
@@ -108,8 +109,7 @@ def main() -> None:
     parser.add_argument("--columns", default="", help="of caption, absent, all, family; all but absent unless given")
     parser.add_argument("--control", action=argparse.BooleanOptionalAction, default=True, help="untrained networks, in the first mode")
     parser.add_argument("--refine", default="none", help=f"of {', '.join(REFINERS)}; several share a reading")
-    filters = ("none", "clip", "clip+crops")
-    parser.add_argument("--filter", default="none", choices=filters, help="only words compete that the model's CLIP finds")
+    parser.add_argument("--filter", default="none", choices=CLIP_FILTERS, help="only words compete that the model's CLIP finds")
     parser.add_argument("--flip", action="store_true", help="read every scene in a mirror as well")
     options = parser.parse_args()
     refines = options.refine.split(",")

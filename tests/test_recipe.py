@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.tiny_words import TINY, draw_discs, feed
+from tests.tiny_words import draw_discs, feed, save_autoencoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -33,14 +33,11 @@ def tiny_words(tmp_path_factory):
 @pytest.fixture
 def make_trainer(tiny_words, tmp_path):
     """Trainers on the tiny list in one folder, with an autoencoder of random weights."""
-    from maskwright_recipes.networks import Size, build_autoencoder
     from maskwright_recipes.steps import open_set
     from maskwright_recipes.text_to_image import Course, Trainer
 
     scenes = open_set(tiny_words, tmp_path)
-    size = Size(**TINY)
-    torch.manual_seed(1)
-    build_autoencoder(size).save_pretrained(tmp_path / "vae")
+    size = save_autoencoder(tmp_path)
 
     def make(out=tmp_path, *, samples=8, init=None, size=size):
         return Trainer(out, scenes, size, Course(samples, 2, size.rate, size.average), device=CPU, init=init)

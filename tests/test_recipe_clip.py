@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny_words import TINY, feed, open_toys
+from tests.tiny_words import TINY, feed, open_toys, save_autoencoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -221,11 +221,9 @@ class TestAlignment:
     def make_trainer(self, tmp_path, scenes, size, clip_folder):
         import shutil
 
-        from maskwright_recipes.networks import build_autoencoder
         from maskwright_recipes.text_to_image import Course, Trainer
 
-        torch.manual_seed(1)
-        build_autoencoder(size).save_pretrained(tmp_path / "vae")
+        save_autoencoder(tmp_path)
         shutil.copytree(clip_folder, tmp_path / "clip")
         return lambda align=0.5, samples=8: Trainer(tmp_path, scenes, size, Course(samples, 2, 1e-3, 0.9, align=align), device=CPU)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny_words import TINY, open_toys
+from tests.tiny_words import open_toys, save_autoencoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -15,12 +15,9 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def make_plan(tmp_path):
     """Plans for the toys at 32 pixels, with an autoencoder of random weights in their folder."""
-    from maskwright_recipes.networks import Size, build_autoencoder
     from maskwright_recipes.steps import Plan
 
-    size, scenes = Size(**TINY), open_toys(tmp_path)
-    torch.manual_seed(1)
-    build_autoencoder(size).save_pretrained(tmp_path / "vae")
+    scenes, size = open_toys(tmp_path), save_autoencoder(tmp_path)
     return lambda **more: Plan(scenes, size, tmp_path, CPU, **more)
 
 

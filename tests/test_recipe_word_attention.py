@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny_words import TINY, feed, open_toys
+from tests.tiny_words import feed, open_toys, save_autoencoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -19,12 +19,9 @@ def scenes(tmp_path_factory):
 @pytest.fixture
 def make_trainer(tmp_path, scenes):
     """Trainers in one folder, with an autoencoder of random weights."""
-    from maskwright_recipes.networks import Size, build_autoencoder
     from maskwright_recipes.text_to_image import Course, Trainer
 
-    size = Size(**TINY)
-    torch.manual_seed(1)
-    build_autoencoder(size).save_pretrained(tmp_path / "vae")
+    size = save_autoencoder(tmp_path)
     return lambda attend=0.5, samples=8: Trainer(tmp_path, scenes, size, Course(samples, 2, 1e-3, 0.9, attend=attend), device=CPU)
 
 

@@ -43,6 +43,18 @@ def open_toys(folder: Path) -> SceneSet:
     return open_set(folder / "toys.toml", folder)
 
 
+def save_autoencoder(folder: Path) -> Any:
+    """The smallest `Size`, whose autoencoder lies in the folder, with random weights."""
+    import torch
+
+    from maskwright_recipes.networks import Size, build_autoencoder
+
+    size = Size(**TINY)
+    torch.manual_seed(1)
+    build_autoencoder(size).save_pretrained(folder / "vae")
+    return size
+
+
 def feed(trainer: Any) -> tuple[Iterator[Any], Iterator[range]]:
     """Batches of two for a `Trainer` from where it stands, and the seeds of their scenes."""
     from maskwright_recipes.streams import painted_batches

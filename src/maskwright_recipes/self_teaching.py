@@ -46,9 +46,9 @@ class Teacher(nn.Module):
         self.model.observe(noisy, timesteps, asked.tokens, heard)
         states = self.model.text_encoder(asked.tokens)[0]
         layers = word_shares(heard, states, asked.owners)
-        side = math.isqrt(max(shares.shape[1] for shares in layers))
         grids = [torch.unflatten(shares.transpose(1, 2), -1, (math.isqrt(shares.shape[1]),) * 2) for shares in layers]
-        mean = torch.stack([F.interpolate(grid, (side, side), mode="bilinear") for grid in grids]).mean(0)
+        finest = max(grid.shape[-1] for grid in grids)
+        mean = torch.stack([F.interpolate(grid, (finest, finest), mode="bilinear") for grid in grids]).mean(0)
         there = mean * asked.shown[:, :, None, None]
         return there / there.sum(1, keepdim=True).clamp(min=EPS)
 

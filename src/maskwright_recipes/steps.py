@@ -66,7 +66,7 @@ class Plan:
             yield self.painted.seeds(first, size).tolist() if self.pool else range(self.skip + first, self.skip + first + size)
 
     def feed(self, first: int, size: int, count: int) -> tuple[Iterator[Batch], Iterator[Sequence[int]]]:
-        """What a text-to-image training takes from step `first` on: batches, and the seeds of their scenes, none for portraits."""
+        """What a training takes from step `first` on: batches, and the seeds of their scenes, none for portraits."""
         batches, seeds = self.batches(first * size, size, count), self.seeds(first * size, size)
         if not self.portraits:
             return batches, seeds
@@ -153,8 +153,7 @@ def run_clip(plan: Plan, course: ClipCourse, *, init: Path | None = None) -> Pat
     if init:
         refuse_no_model(init)
     trainer = ClipTrainer(plan.out, plan.scenes, plan.size, course, device=plan.device, init=init)
-    first = trainer.first * course.batch
-    trainer.run(plan.batches(first, course.batch, course.steps - trainer.first), plan.seeds(first, course.batch))
+    trainer.run(*plan.feed(trainer.first, course.batch, course.steps - trainer.first))
     return plan.out / CLIP
 
 

@@ -211,18 +211,15 @@ class Trainer:
         dropped = torch.rand(len(captions), generator=generator, device=generator.device) < DROPOUT
         shifted = shift_timesteps(self.alphas, max(1.0, pixels.shape[-1] / USUAL_SIDE) ** 2)
         timesteps = draw_timesteps(len(latents), shifted, generator)
-        noise = torch.randn(latents.shape, generator=generator, device=generator.device)
+        noisy, velocity = self._noised(latents, timesteps, generator)
         encoded = self.tokenizer(
             ["", *captions], padding="max_length", max_length=self.size.text_length, truncation=True, return_tensors="pt"
         ).input_ids.to(self.device)  # fmt: skip
         tokens = torch.where(dropped[:, None], encoded[:1], encoded[1:])
-        signal = self.alphas[timesteps].sqrt()[:, None, None, None]
-        spread = (1 - self.alphas[timesteps]).sqrt()[:, None, None, None]
-        noisy, target = signal * latents + spread * noise, signal * noise - spread * latents
         with torch.autocast(self.device.type, torch.bfloat16):
             taught = None if asked is None else self.teach(latents, asked, pixels, generator)
             predicted, projected, attended = self.predict(noisy, timesteps, tokens, asked, self.alphas[timesteps], pixels, taught)
-        loss = F.mse_loss(predicted.float(), target)
+        loss = F.mse_loss(predicted.float(), velocity)
         if self.alignment is not None:
             loss = loss + self.course.align * self.alignment.loss(projected, pixels)
         return loss if attended is None else loss + self.course.attend * attended
@@ -233,9 +230,14 @@ class Trainer:
         if self.teacher is None:
             return None
         timesteps = torch.randint(*TIMESTEPS, (len(latents),), generator=generator, device=generator.device)
+        noisy, _ = self._noised(latents, timesteps, generator)
+        return draw_to_edges(self.teacher(noisy, timesteps, asked), asked.shown, pixels)
+
+    def _noised(self, latents: torch.Tensor, timesteps: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents under fresh noise, and the v that a network shall see in them."""
         noise = torch.randn(latents.shape, generator=generator, device=generator.device)
         signal, spread = (part.sqrt()[:, None, None, None] for part in (self.alphas[timesteps], 1 - self.alphas[timesteps]))
-        return draw_to_edges(self.teacher(signal * latents + spread * noise, timesteps, asked), asked.shown, pixels)
+        return signal * latents + spread * noise, signal * noise - spread * latents
 
     def ask(self, step: int, seeds: Sequence[int]) -> Asked | None:
         """Words for the scenes with these seeds, where the course says so and there are any."""

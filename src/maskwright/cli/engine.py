@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from maskwright.segmenter import Segmenter
 
 # Named again here because their own modules import numpy or torch; tests compare them.
-REFINERS, TILINGS, FILTERS = ("none", "guided", "pamr"), ("none", "auto"), ("none", "clip", "clip+crops", "clip+caption")
+REFINERS, TILINGS = ("none", "guided", "pamr"), ("none", "auto")
+CLIP_FILTERS = ("none", "clip", "clip+crops")  # those that need no captions
+FILTERS = (*CLIP_FILTERS, "clip+caption")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,15 +125,14 @@ class HelpedOptions(ModelOptions):
     def load_helpers(self, backbone: "Backbone") -> dict[str, Any]:
         """Options of `Segmenter`: the filter and the captioner, where they are wanted."""
         from maskwright.text.captioning import Captioner
-        from maskwright.text.filtering import CategoryFilter
+        from maskwright.text.filtering import CategoryFilter, Mode
 
         place: dict[str, Any] = {"device": str(backbone.device), "offline": self.offline}
         captioner = Captioner.from_pretrained(self.blip or None, **place) if self._captions else None
         helpers: dict[str, Any] = {"captioner": captioner} if self.caption else {}
         if self.category_filter != "none":
-            mode = cast(Literal["clip", "clip+crops", "clip+caption"], self.category_filter)
             helpers["category_filter"] = CategoryFilter.for_model(
-                backbone.info, mode, clip=self.clip or None, captioner=captioner, **place
+                backbone.info, cast(Mode, self.category_filter), clip=self.clip or None, captioner=captioner, **place
             )  # fmt: skip
         return helpers
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from maskwright.cli import options
-from maskwright.cli.engine import Engine, choose, describe
+from maskwright.cli.engine import CLIP_FILTERS, Engine, choose, describe
 from maskwright.cli.environment import prepare
 from maskwright.cli.guard import guarded, say
 from maskwright.cli.output import print_json
@@ -54,7 +54,7 @@ def benchmark_scenes(
     prepare(offline=offline)
     choose("split", split, SPLITS)
     choose("labels", labels, ASKED)
-    choose("filter", category_filter, ("none", "clip", "clip+crops"))
+    choose("filter", category_filter, CLIP_FILTERS)
     from maskwright.datasets.scenes import open_scenes
 
     open_scenes(scenes)  # refused before a model is loaded

@@ -198,6 +198,7 @@ def test_nothing_kept_is_an_error_and_something_missing_a_note() -> None:
         (("-l", "dog", "--guidance", "-1"), "guidance is -1"),
         (("-l", "dog", "--guidance", "nan"), "guidance is nan"),
         (("-l", "dog", "--guidance", "inf"), "guidance is inf"),
+        (("-l", "dog", "--side", "0"), "side is 0"),
         (("-l", "dog", "--attempts", "0"), "attempts is 0"),
         (("-l", "dog", "--method", "diffsegmenter"), "unknown method 'diffsegmenter': choose one of attentioncut, daam"),
         (("-l", "dog", "--set", "hops=2"), "attentioncut has no setting hops"),
@@ -236,6 +237,7 @@ def test_what_is_wrong_is_told_in_one_line_before_a_model_is_loaded(options: tup
         (("--prompts", "nameless.txt"), "no prompt can be used: 1 of 1 name no label"),
         (("--templates", "own.txt"), "every template names one of the labels"),
         (("--templates", "long.txt"), "is short enough for the model"),
+        (("--side", "60"), "side is 60: sticker draws sides that are multiples of 8, best 64"),
         (("--out", "full"), "choose an empty or new folder"),
     ],
 )

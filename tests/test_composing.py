@@ -102,6 +102,7 @@ def test_portraits_are_larger_upright_and_in_the_middle(library):
     assert style.place[0] <= near.min() and near.max() <= style.place[1] and usual.min() < 0.2 and usual.max() > 0.8
     assert poses.pixels[:200, 0].min() >= round(style.scale[0] * 64) > poses.pixels[200:, 0].min()
     assert poses.angle[:200, 0].abs().max() <= style.turn * torch.pi / 180 < poses.angle[200:, 0].abs().max()
+    assert (poses.flipped[:200, 0] == 1).all() and (poses.flipped[200:, 0] < 0).any() == bool(library.mirrored[0])
     grounds, generator = torch.zeros(400, dtype=torch.long), torch.Generator().manual_seed(0)
     _, labels = compose_batch(library, objects, grounds, generator=generator, portraits=portraits)
     shown = (labels == 0).float().mean((1, 2))
@@ -137,3 +138,15 @@ def test_plans_say_which_scenes_are_portraits():
     objects, _, portraits, _ = Plans(full, 0, 64, 1)[0]
     assert 0 < portraits.sum() < 64 and ((objects[portraits] >= 0).sum(1) == 1).all()
     assert portraits.tolist() == [full.contents(seed).portrait for seed in range(64)]
+
+
+def test_portraits_are_neither_blurred_nor_noisy(library):
+    rough = dataclasses.replace(library, style=dataclasses.replace(library.style, light=0.0, blur=0.05, noise=0.2))
+    objects, grounds = torch.zeros(4, 1, dtype=torch.long), torch.zeros(4, dtype=torch.long)
+    portraits = torch.tensor([True, True, False, False])
+
+    def pictures(of):
+        return compose_batch(of, objects, grounds, generator=torch.Generator().manual_seed(0), portraits=portraits)[0]
+
+    same = [bool(torch.equal(one, other)) for one, other in zip(pictures(rough), pictures(library), strict=True)]
+    assert same == [True, True, False, False]

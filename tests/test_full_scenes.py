@@ -1,6 +1,7 @@
 """The full scene set: many words, families, proper nouns, tints; exact, reproducible, in splits that never meet."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -194,6 +195,28 @@ def test_portraits_are_training_scenes_of_one_large_object_in_the_middle():
         assert np.median(np.abs(boxes.mean(-1) - 0.5)) < 0.06 and np.abs(boxes.mean(-1) - 0.5).max() < 0.25, "in the middle"
         spans = (boxes[..., 1] - boxes[..., 0]).max(1)
         assert np.median(spans) > 0.5 and spans.min() > 0.3, "large"
+
+
+def test_portraits_of_one_object_are_alike_and_sharp():
+    alone = FULL.portraits(64)
+    style, flat = FULL.list.style.for_portraits(), dataclasses.replace(alone.list.style, light=0.0)
+    assert not (style.flip or style.blur or style.noise) and FULL.list.style.blur > 0 < FULL.list.style.noise
+    alone.list = dataclasses.replace(alone.list, style=flat)
+    place = next(number for number, word in enumerate(FULL.words.objects) if word.name == "taxi")
+    masks = [alone.render(seed).labels == place for seed in range(3000) if alone.contents(seed).objects == (place,)]
+    assert len(masks) > 10
+    common = np.mean([np.mean(mask == masks[0]) for mask in masks[1:]])
+    mirrored = np.mean([np.mean(mask[:, ::-1] == masks[0]) for mask in masks[1:]])
+    assert common > 0.9 and common > mirrored, "whoever is mirrored looks the other way"
+
+
+def test_thin_things_have_portraits_too():
+    thin = [number for number, art in enumerate(FULL.artwork) if np.mean(np.asarray(art[0])[..., 3] > 127) < 0.25]
+    assert thin, "less than what is asked of an object in a crowd of this size"
+    alone = FULL.portraits(64)
+    for place in thin:
+        seed = next(seed for seed in itertools.count() if alone.contents(seed).objects == (place,))
+        assert (alone.render(seed).labels == place).any()
 
 
 def test_a_set_of_portraits_shows_one_object_and_names_nothing_else():

@@ -52,6 +52,24 @@ def test_no_words_are_asked_of_portraits(make_plan, tmp_path):
     assert trainer.ask(0, ()) is None and trainer.ask(0, range(2)) is not None
 
 
+def test_portraits_are_trained_under_more_noise_than_what_is_read(make_plan, tmp_path, monkeypatch):
+    from maskwright_recipes import text_to_image, timesteps
+
+    drawn = []
+
+    def draw(*given, **more):
+        drawn.append(timesteps.draw_timesteps(*given, **more))
+        return drawn[-1]
+
+    monkeypatch.setattr(text_to_image, "draw_timesteps", draw)
+    plan = make_plan()
+    trainer = text_to_image.Trainer(tmp_path, plan.scenes, plan.size, text_to_image.Course(8, 2, 1e-3, 0.9), device=CPU)
+    for side in (16, 32):
+        trainer.loss(torch.zeros(400, 3, side, side), [""] * 400, None, torch.Generator().manual_seed(0))
+    (portraits, scenes) = (times.float() for times in drawn)
+    assert portraits.mean() == pytest.approx(560, abs=30) and scenes.mean() == pytest.approx(480, abs=30)
+
+
 def test_such_a_training_ends_and_goes_on(make_plan, tmp_path):
     from maskwright_recipes.checkpoints import load_checkpoint
     from maskwright_recipes.steps import run_training

@@ -39,6 +39,22 @@ def test_reading_does_not_change_the_picture(backbone: UNetBackbone, guidance: f
     assert len(readings) == 2 and digest(backbone.unet) == before
 
 
+def test_pictures_of_another_side(backbone: UNetBackbone) -> None:
+    readings: list[Reading] = []
+    small = drawn(backbone, side=8, probe=PROBE, read_at=(1,), on_reading=lambda step, reading: readings.append(reading))
+    assert small.shape == (2, 3, 8, 8) and readings[0].latent_size == (4, 4)
+    assert torch.equal(drawn(backbone, side=16), drawn(backbone)) and drawn(backbone).shape == (2, 3, 16, 16)
+    assert backbone.generate(PROMPTS, steps=1, side=12).shape == (2, 3, 12, 12)
+    for side in (10, 0, -4):
+        with pytest.raises(SettingsError, match=f"side is {side}: tiny draws sides that are multiples of 4, best 16"):
+            drawn(backbone, side=side)
+
+
+def test_a_model_may_draw_best_at_another_side() -> None:
+    own = build_backbone(sidecar={"synthesis": {"side": 8}})
+    assert own.generate(PROMPTS, steps=1).shape == (2, 3, 8, 8) and own.generate(PROMPTS, steps=1, side=16).shape == (2, 3, 16, 16)
+
+
 def test_reading_costs_no_row_of_its_own(backbone: UNetBackbone) -> None:
     with Passes(backbone.unet) as plain:
         drawn(backbone)

@@ -291,19 +291,23 @@ class TestSynthesizer:
             synthesizer(backbone, seed=1), synthesizer(backbone, batch=2), synthesizer(backbone, objects=(1, 2)),
             synthesizer(backbone, method_settings={"threshold": 0.3}),
             *(synthesizer(backbone, drawing=changed) for changed in (
-                {"steps": 5}, {"guidance": 3.0}, {"read_steps": 1}, {"read_part": (0.0, 1.0)}, {"masks": PLAIN},
+                {"steps": 5}, {"guidance": 3.0}, {"side": 8}, {"read_steps": 1}, {"read_part": (0.0, 1.0)}, {"masks": PLAIN},
                 {"filters": FilterSettings()},
             )),
         ]  # fmt: skip
         assert len({json.dumps(each.decisive()) for each in (one, *others)}) == 1 + len(others)
 
     def test_a_models_own_settings_come_between_defaults_and_options(self) -> None:
-        synthesis = {"guidance": 3.0, "templates": ["a {}"], "steps": 9}
-        assert SynthesisSettings.suited(synthesis, steps=4, guidance=None) == SynthesisSettings(steps=4, guidance=3.0)
+        synthesis = {"guidance": 3.0, "templates": ["a {}"], "steps": 9, "side": 8}
+        assert SynthesisSettings.suited(synthesis, steps=4, guidance=None) == SynthesisSettings(steps=4, guidance=3.0, side=8)
         own = build_backbone(sidecar={"methods": {"daam": {"threshold": 0.3, "skip": [4]}}, "synthesis": synthesis})
         made = Synthesizer(own, LabelPrompts(WORDS, TEMPLATES), "daam", method_settings={"skip": [2]})
         assert (made.method.threshold, made.method.skip) == (0.3, (2,))
-        assert (made.settings.steps, made.settings.guidance) == (9, 3.0)
+        assert (made.settings.steps, made.settings.guidance, made.settings.side) == (9, 3.0, 8)
+        assert made.make(0).image.shape == (8, 8, 3) and made.make(0).mask.shape == (8, 8)
+
+    def test_sets_of_the_native_side_say_what_they_said_before_there_was_a_choice(self, backbone: UNetBackbone) -> None:
+        assert "side" not in synthesizer(backbone).decisive() and synthesizer(backbone, drawing={"side": 8}).decisive()["side"] == 8
 
     def test_words_that_a_closed_model_does_not_know_are_told(self, caplog: pytest.LogCaptureFixture) -> None:
         closed = build_backbone(sidecar={"words": "a photo of in snow the on grass dog cat red".split(), "advice": "Use others."})
@@ -315,7 +319,7 @@ class TestSynthesizer:
         [
             ({"steps": 0}, "steps is 0"), ({"guidance": -1.0}, "guidance is -1"), ({"guidance": float("nan")}, "guidance is nan"),
             ({"guidance": float("inf")}, "guidance is inf"), ({"attempts": 0}, "attempts is 0"),
-            ({"read_part": (0.9, 0.1)}, "part of 0..1"),
+            ({"side": 0}, "side is 0"), ({"read_part": (0.9, 0.1)}, "part of 0..1"),
         ],
     )  # fmt: skip
     def test_settings_that_cannot_be_used(self, settings: dict[str, Any], message: str) -> None:
@@ -328,6 +332,8 @@ class TestSynthesizer:
             refuse_many(many)
         with pytest.raises(SettingsError, match="unknown method 'diffsegmenter': choose one of attentioncut, daam"):
             synthesizer(backbone, method="diffsegmenter")
+        with pytest.raises(SettingsError, match="side is 10: tiny draws sides that are multiples of 4"):
+            synthesizer(backbone, drawing={"side": 10})
         with pytest.raises(SettingsError, match="batch must be at least 1"):
             synthesizer(backbone, batch=0)
         with pytest.raises(SettingsError, match="go into the method object"):

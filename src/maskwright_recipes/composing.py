@@ -139,7 +139,7 @@ def draw_poses(library: Library, objects: Tensor, *, generator: torch.Generator,
     amount = present.sum(1, keepdim=True)
     crowding = (style.crowd / amount.clamp(min=1)).sqrt().clamp(max=1) if style.crowd else torch.ones_like(amount, dtype=torch.float32)
     turn = by_scene(style.turn, larger.turn) * torch.pi / 180
-    flipped = (torch.rand(objects.shape, generator=generator, device=device) < style.flip) & library.mirrored[known]
+    flipped = (torch.rand(objects.shape, generator=generator, device=device) < by_scene(style.flip, larger.flip)) & library.mirrored[known]
     variant = (torch.rand(objects.shape, generator=generator, device=device) * library.count[known]).long()
     return Poses(
         artwork=library.first[known] + variant, present=present, pixels=(side * uniform(low, (high * crowding).clamp(min=low))).round(),
@@ -224,7 +224,8 @@ def compose_batch(
             image = image * (1 - style.shadow * _soften(alpha))
         image = image * (1 - alpha) + coloured
         labels = torch.where(alpha[:, 0] > 0.5, objects[:, number, None, None], labels)
-    return (_finish(image, style, generator) * 255).round() / 255, labels
+    sharp = torch.zeros(count, dtype=torch.bool, device=library.device) if portraits is None else portraits
+    return (_finish(image, style, sharp, generator) * 255).round() / 255, labels
 
 
 def _soften(alpha: Tensor) -> Tensor:
@@ -235,9 +236,10 @@ def _soften(alpha: Tensor) -> Tensor:
     return F.pad(soft, (shift, 0, shift, 0))[..., :side, :side].clamp(0, 1)
 
 
-def _finish(image: Tensor, style: SceneStyle, generator: torch.Generator) -> Tensor:
-    """Light from one side, blur and noise, as far as the style has them; in 0..1."""
+def _finish(image: Tensor, style: SceneStyle, sharp: Tensor, generator: torch.Generator) -> Tensor:
+    """Light from one side, then blur and noise but where a scene (scenes,) is to be sharp, as far as the style has them; in 0..1."""
     count, _, side, _ = image.shape
+    blurred = ~sharp.view(count, 1, 1, 1)
 
     def uniform(high: float) -> Tensor:
         return torch.rand(count, 1, 1, 1, generator=generator, device=image.device) * high
@@ -248,7 +250,7 @@ def _finish(image: Tensor, style: SceneStyle, generator: torch.Generator) -> Ten
         across = ticks[:, None] * angle.cos() - ticks[None, :] * angle.sin()  # (scenes, 1, side, side)
         image = image * (1 + uniform(style.light) * across / across.abs().amax((2, 3), keepdim=True))
     if style.blur:
-        deviation = (uniform(style.blur) * side).clamp(min=1e-2).view(count, 1)
+        deviation = (uniform(style.blur) * blurred * side).clamp(min=1e-2).view(count, 1)
         offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=image.device)
         kernel = torch.exp(-((offsets / deviation) ** 2) / 2)
         kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # (scenes * 3, taps)
@@ -256,5 +258,5 @@ def _finish(image: Tensor, style: SceneStyle, generator: torch.Generator) -> Ten
         rows = F.conv2d(rows, kernel[:, None, :, None], groups=count * 3)
         image = F.conv2d(rows, kernel[:, None, None, :], groups=count * 3).view(count, 3, side, side)
     if style.noise:
-        image = image + uniform(style.noise) * torch.randn(image.shape, generator=generator, device=image.device)
+        image = image + uniform(style.noise) * blurred * torch.randn(image.shape, generator=generator, device=image.device)
     return image.clamp(0, 1)

@@ -28,7 +28,7 @@ from maskwright_recipes.export import export_pipeline
 from maskwright_recipes.networks import Model, Size, build_scheduler, load_autoencoder
 from maskwright_recipes.self_teaching import TIMESTEPS, Teacher, draw_to_edges
 from maskwright_recipes.streams import Batch
-from maskwright_recipes.timesteps import USUAL_SIDE, draw_timesteps, shift_timesteps
+from maskwright_recipes.timesteps import DRAWN, READ, USUAL_SIDE, draw_timesteps, shift_timesteps
 from maskwright_recipes.tokenizer import tokenizer_of
 from maskwright_recipes.training import Progress, cosine_rate, keep_freed_memory, run_steps, update_average
 from maskwright_recipes.warm_start import start_from
@@ -210,7 +210,8 @@ class Trainer:
             latents = self.vae.encode(pixels).latents.float()
         dropped = torch.rand(len(captions), generator=generator, device=generator.device) < DROPOUT
         shifted = shift_timesteps(self.alphas, max(1.0, pixels.shape[-1] / USUAL_SIDE) ** 2)
-        timesteps = draw_timesteps(len(latents), shifted, generator)
+        only_drawn = pixels.shape[-1] < self.scenes.list.side  # portraits
+        timesteps = draw_timesteps(len(latents), shifted, generator, normal=DRAWN if only_drawn else READ)
         noisy, velocity = self._noised(latents, timesteps, generator)
         encoded = self.tokenizer(
             ["", *captions], padding="max_length", max_length=self.size.text_length, truncation=True, return_tensors="pt"

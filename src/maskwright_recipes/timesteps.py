@@ -2,7 +2,9 @@
 
 import torch
 
-MEAN, DEVIATION = 480, 250  # between where pictures of USUAL_SIDE are read (100 to 400) and where captions matter most to drawing (600)
+# Mean and standard deviation. Pictures of USUAL_SIDE are read at 100 to 400, and captions matter most to drawing at 600.
+READ = (480, 250)  # of pictures that shall be read as well
+DRAWN = (560, 220)  # of those that shall only be drawn
 USUAL_SIDE = 64  # pixels
 SHIFTED_RATE = 0.25
 
@@ -24,8 +26,8 @@ def shift_timesteps(alphas: torch.Tensor, area: float) -> torch.Tensor:
     return torch.searchsorted(-ratio, -ratio / area).clamp(max=len(alphas) - 1)
 
 
-def draw_timesteps(count: int, shifted: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Integers in 0..999 from N(480, 250), cut at the ends; a quarter of these is replaced by those that suit the size of the pictures.
+def draw_timesteps(count: int, shifted: torch.Tensor, generator: torch.Generator, *, normal: tuple[int, int] = READ) -> torch.Tensor:
+    """Integers in 0..999 from a normal, cut at the ends; a quarter of these is replaced by those that suit the size of the pictures.
 
     Without that the shapes of large pictures, which are decided while their textures cannot be seen yet, are hardly trained.
 
@@ -33,8 +35,10 @@ def draw_timesteps(count: int, shifted: torch.Tensor, generator: torch.Generator
         count: how many.
         shifted: (1000,) as `shift_timesteps` gives them.
         generator: whose device is theirs.
+        normal: its mean and standard deviation.
     """
-    drawn = torch.randn(count, generator=generator, device=generator.device) * DEVIATION + MEAN
+    mean, deviation = normal
+    drawn = torch.randn(count, generator=generator, device=generator.device) * deviation + mean
     usual = drawn.round().clamp(0, 999).long()
     chosen = torch.rand(count, generator=generator, device=generator.device) < SHIFTED_RATE
     return torch.where(chosen, shifted[usual], usual)

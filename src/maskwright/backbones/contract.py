@@ -32,7 +32,8 @@ class ModelInfo:
         objects: those of them that name things, not grounds or glue, synonyms joined by |; None when its vocabulary is open.
         advice: what to say to someone who uses other words.
         methods: settings that suit this model better than a method's own defaults, by method name.
-        synthesis: what suits it when it draws: "plain" and "templates" (texts with {} for the label), "steps", "guidance".
+        synthesis: what suits it when it draws: "plain" and "templates" (texts with {} for the label), "steps", "guidance",
+            "side" (pixels of the pictures, where that is not `native`).
         clip: folder of the CLIP that knows its words, for the category filter; "" when none comes with it.
     """
 
@@ -74,14 +75,17 @@ class Backbone(Protocol):
         """
         ...
 
-    def generate(self, prompts: Sequence[str], *, steps: int | None = None, guidance: float | None = None, seed: int = 0) -> "Tensor":
-        """Pictures for prompts, (prompts, 3, H, W) float32 in 0..1; picture n depends on seed + n only.
+    def generate(
+        self, prompts: Sequence[str], *, steps: int | None = None, guidance: float | None = None, seed: int = 0, side: int | None = None
+    ) -> "Tensor":
+        """Pictures for prompts, (prompts, 3, side, side) float32 in 0..1; picture n depends on seed + n only.
 
         Args:
             prompts: one a picture.
             steps: of the sampler; None for what suits the model (`ModelInfo.synthesis`), else 25.
             guidance: weight of classifier-free guidance, 1 for none; None for what suits the model, else 7.5.
             seed: of the first picture.
+            side: of the pictures, in pixels; None for what suits the model, else its native one.
         """
         ...
 

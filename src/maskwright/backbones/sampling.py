@@ -42,9 +42,24 @@ def evaluations(backbone: DrawingBackbone, steps: int) -> int:
     return len(_scheduler(backbone, steps).timesteps)
 
 
+def drawn_shape(backbone: DrawingBackbone, side: int | None) -> tuple[int, int, int]:
+    """Shape of the latents, (channels, h, w), of square pictures of so many pixels a side; None for the model's native side.
+
+    Raises:
+        SettingsError: a side that the model cannot draw.
+    """
+    info = backbone.info
+    if side is None:
+        return backbone.latent_shape
+    if side < 1 or side % info.multiple:
+        raise SettingsError(f"side is {side}: {info.name} draws sides that are multiples of {info.multiple}, best {info.native}")
+    channels, height, width = backbone.latent_shape
+    return channels, height * side // info.native, width * side // info.native
+
+
 @torch.inference_mode()
 def sample(
-    backbone: DrawingBackbone, prompts: Sequence[str], *, steps: int, guidance: float, seeds: Sequence[int],
+    backbone: DrawingBackbone, prompts: Sequence[str], *, steps: int, guidance: float, seeds: Sequence[int], side: int | None = None,
     probe: Probe | None = None, read_at: Collection[int] = (), on_reading: OnReading | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:  # fmt: skip
@@ -59,16 +74,17 @@ def sample(
         steps: of the sampler.
         guidance: weight of classifier-free guidance; 1 leaves the empty prompt out.
         seeds: of each picture's starting noise.
+        side: of the pictures, in pixels; None for the model's native one.
         probe: what to read; its timesteps and noise have no meaning here.
         read_at: numbers of the timesteps to read, from 0 to `evaluations` - 1.
         on_reading: gets the number of the timestep and the reading of all pictures' conditional halves.
         progress: gets the number of steps that are done, after each timestep; at last `steps`.
 
     Returns:
-        (prompts, 3, native, native) float32 in 0..1.
+        (prompts, 3, side, side) float32 in 0..1.
 
     Raises:
-        SettingsError: not one seed a prompt, or timesteps that do not exist.
+        SettingsError: not one seed a prompt, timesteps that do not exist, or a side that the model cannot draw.
     """
     if len(seeds) != len(prompts):
         raise SettingsError(f"{len(seeds)} seeds for {len(prompts)} prompts: give one a prompt")
@@ -77,7 +93,8 @@ def sample(
     if wrong := [number for number in read_at if not 0 <= number < count]:
         raise SettingsError(f"timesteps {wrong} cannot be read: there are {count} in {steps} steps, numbered from 0")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    noise = torch.stack([torch.randn(backbone.latent_shape, generator=generator) for generator in generators])
+    shape = drawn_shape(backbone, side)
+    noise = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
     latents = noise.to(backbone.device, backbone.dtype) * scheduler.init_noise_sigma
     draws = "generator" in inspect.signature(scheduler.step).parameters  # a sampler that adds noise on its way
     extra: dict[str, Any] = {"generator": generators} if draws else {}

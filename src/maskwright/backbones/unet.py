@@ -173,14 +173,15 @@ class UNetBackbone:
         )  # fmt: skip
 
     def generate(
-        self, prompts: Sequence[str], *, steps: int | None = None, guidance: float | None = None, seed: int = 0,
+        self, prompts: Sequence[str], *, steps: int | None = None, guidance: float | None = None, seed: int = 0, side: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Tensor:  # fmt: skip
-        """Pictures for prompts, (prompts, 3, native, native) float32 in 0..1; see `Backbone.generate`."""
+        """Pictures for prompts, (prompts, 3, side, side) float32 in 0..1; see `Backbone.generate`."""
         steps = self.info.synthesis.get("steps", STEPS) if steps is None else steps
         guidance = self.info.synthesis.get("guidance", GUIDANCE) if guidance is None else guidance
+        side = self.info.synthesis.get("side") if side is None else side
         seeds = range(seed, seed + len(prompts))
-        return sample(self, prompts, steps=steps, guidance=guidance, seeds=seeds, progress=progress)
+        return sample(self, prompts, steps=steps, guidance=guidance, seeds=seeds, side=side, progress=progress)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ class SynthesisOptions(ModelOptions):
     """The options that say what is drawn, and how.
 
     Attributes:
-        steps, guidance: of the sampler, None for what suits the model.
+        steps, guidance, side: of the sampler and its pictures, None for what suits the model.
         attempts: at a pair, at most.
         prompts, templates: files, None for none.
         objects: labels in a scene, "2" or "1-3".
@@ -48,6 +48,7 @@ class SynthesisOptions(ModelOptions):
     refine: str = "guided"
     steps: int | None = None
     guidance: float | None = None
+    side: int | None = None
     attempts: int = 5
     prompts: Path | None = None
     templates: Path | None = None
@@ -73,7 +74,7 @@ class SynthesisOptions(ModelOptions):
         from maskwright.discovery.templates import Templates, read_lines
 
         refuse_many(vocabulary)
-        given = {"steps": self.steps, "guidance": self.guidance, "attempts": self.attempts}
+        given = {"steps": self.steps, "guidance": self.guidance, "side": self.side, "attempts": self.attempts}
         SynthesisSettings.suited({}, **given)  # a wrong value is told before a model is loaded
         lines = read_lines(self.prompts, "prompts") if self.prompts else []
         templates = Templates.from_file(self.templates) if self.templates else None
@@ -118,6 +119,9 @@ def synthesize(
         float | None,
         typer.Option(metavar="NUMBER", help="How closely prompts are followed.", show_default="what suits the model, else 7.5"),
     ] = None,
+    side: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Of the pictures.", show_default="what suits the model, else its native one")
+    ] = None,
     method: Annotated[str, typer.Option(metavar="|".join(DISCOVERY_METHODS), help="How masks are cut out.")] = "attentioncut",
     settings: options.Settings = None,
     model: options.Model = "sticker",
@@ -141,7 +145,8 @@ def synthesize(
     prepare(offline=offline)
     chosen = SynthesisOptions(
         model=model, method=method, settings=settings or (), refine=refine, seed=seed, device=device, dtype=dtype, batch=batch,
-        offline=offline, steps=steps, guidance=guidance, attempts=attempts, prompts=prompts, templates=templates, objects=objects,
+        offline=offline, steps=steps, guidance=guidance, side=side, attempts=attempts, prompts=prompts, templates=templates,
+        objects=objects,
     )  # fmt: skip
     if count < 1:
         raise SettingsError(f"--count is {count}: give a number of at least 1")

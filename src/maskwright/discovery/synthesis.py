@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from maskwright.backbones.contract import GUIDANCE, STEPS, DrawingBackbone
-from maskwright.backbones.sampling import chosen_steps, evaluations, sample
+from maskwright.backbones.sampling import chosen_steps, drawn_shape, evaluations, sample
 from maskwright.decoding import from_tensor
 from maskwright.discovery.filters import FilterSettings, measure, reasons
 from maskwright.discovery.masks import MaskSettings, full_mask
@@ -38,6 +38,7 @@ class SynthesisSettings:
     Attributes:
         steps: of the sampler.
         guidance: weight of classifier-free guidance; 1 for none.
+        side: of the pictures, in pixels; None for the model's native one.
         attempts: how often a place is tried, at most.
         read_part: first and last place of the part of the sampler's way at which attention is read, 0..1.
         read_steps: at how many of its timesteps it is read, evenly spread; 0 for all. A step is one timestep of most samplers, two of some.
@@ -47,6 +48,7 @@ class SynthesisSettings:
 
     steps: int = STEPS
     guidance: float = GUIDANCE
+    side: int | None = None
     attempts: int = 5
     read_part: tuple[float, float] = (0.4, 0.7)
     read_steps: int = 2
@@ -59,6 +61,8 @@ class SynthesisSettings:
             raise SettingsError(f"steps is {self.steps}: give a number of at least 1")
         if not math.isfinite(self.guidance) or self.guidance < 0:
             raise SettingsError(f"guidance is {self.guidance}: give a number of at least 0, for instance 7.5")
+        if self.side is not None and self.side < 1:
+            raise SettingsError(f"side is {self.side}: give a number of pixels, for instance 512")
         if self.attempts < 1:
             raise SettingsError(f"attempts is {self.attempts}: give a number of at least 1")
         chosen_steps(self.steps, self.read_part, self.read_steps)  # refuses its own settings
@@ -66,7 +70,7 @@ class SynthesisSettings:
     @classmethod
     def suited(cls, synthesis: Mapping[str, Any], **given: Any) -> "SynthesisSettings":
         """What is given and not None, else what suits the model (`ModelInfo.synthesis`), else the defaults."""
-        own = {key: synthesis[key] for key in ("steps", "guidance") if key in synthesis}
+        own = {key: synthesis[key] for key in ("steps", "guidance", "side") if key in synthesis}
         return cls(**{**own, **{key: value for key, value in given.items() if value is not None}})
 
 
@@ -107,6 +111,7 @@ class Synthesizer:
         self.batch = (1 if backbone.device.type == "cpu" else BATCH_ON_GPU) if batch == "auto" else batch
         asked = evaluations(backbone, self.settings.steps)
         self.read_at = chosen_steps(asked, self.settings.read_part, self.settings.read_steps)
+        drawn_shape(backbone, self.settings.side)  # refuses what the model cannot draw
         self._probe = method.probe()
         self._numbers = {label: number for number, label in enumerate(prompts.vocabulary.foreground, start=1)}
 
@@ -115,6 +120,8 @@ class Synthesizer:
         info, backbone = self.backbone.info, self.backbone
         drawing = dataclasses.asdict(self.settings)
         masks, filters, _ = drawing.pop("masks"), drawing.pop("filters"), drawing.pop("attempts")  # more attempts add, and change nothing
+        if drawing["side"] is None:  # as data sets say that were drawn before there was a choice
+            del drawing["side"]
         return {
             "model": info.source, "revision": info.revision or None, "method": self.method.name,
             "settings": plain(dataclasses.asdict(self.method)), **plain(drawing), "masks": plain(masks), "filters": filters,
@@ -152,7 +159,7 @@ class Synthesizer:
         running = RunningReading([prompt_keys(self.backbone.text, one.prompt, one.labels) for one in requests])
         pictures = sample(
             self.backbone, [one.prompt for one in requests], steps=self.settings.steps, guidance=self.settings.guidance, seeds=seeds,
-            probe=self._probe, read_at=self.read_at, on_reading=running.add,
+            side=self.settings.side, probe=self._probe, read_at=self.read_at, on_reading=running.add,
         )  # fmt: skip
         drawn, factor = [], self.method.grid_factor
         for row, (request, seed, task) in enumerate(zip(requests, seeds, tasks, strict=True)):

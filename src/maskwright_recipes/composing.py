@@ -5,6 +5,7 @@ library that was painted before, objects are sampled from their artwork at half,
 exactly, and of a few placements the first is taken in which every object shows enough of itself.
 """
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -121,17 +122,19 @@ def _levels(art: Image.Image) -> Tensor:
     return sheet
 
 
+def _choice(portraits: Tensor | None, count: int, device: torch.device) -> Callable[[float, float], Tensor]:
+    """A function of two values that gives (scenes, 1): the second for portraits, the first for the other scenes."""
+    chosen = (torch.zeros(count, device=device) if portraits is None else portraits.float())[:, None]
+    return lambda usual, portrait: usual + (portrait - usual) * chosen
+
+
 def draw_poses(library: Library, objects: Tensor, *, generator: torch.Generator, portraits: Tensor | None = None) -> Poses:
     """Draws how objects (scenes, objects), -1 for none, stand; `portraits` (scenes,) says which scenes are portraits."""
     style, side, device = library.style, library.side, library.device
-    larger = style.for_portraits()
-    chosen = (torch.zeros(len(objects), device=device) if portraits is None else portraits.float())[:, None]
+    larger, by_scene = style.for_portraits(), _choice(portraits, len(objects), device)
 
     def uniform(low: float | Tensor, high: float | Tensor, *more: int) -> Tensor:
         return low + (high - low) * torch.rand(*objects.shape, *more, generator=generator, device=device)
-
-    def by_scene(usual: float, portrait: float) -> Tensor:
-        return usual + (portrait - usual) * chosen
 
     present, known = objects >= 0, objects.clamp(min=0)
     low, high = map(by_scene, style.scale, larger.scale)
@@ -224,8 +227,7 @@ def compose_batch(
             image = image * (1 - style.shadow * _soften(alpha))
         image = image * (1 - alpha) + coloured
         labels = torch.where(alpha[:, 0] > 0.5, objects[:, number, None, None], labels)
-    sharp = torch.zeros(count, dtype=torch.bool, device=library.device) if portraits is None else portraits
-    return (_finish(image, style, sharp, generator) * 255).round() / 255, labels
+    return (_finish(image, style, portraits, generator) * 255).round() / 255, labels
 
 
 def _soften(alpha: Tensor) -> Tensor:
@@ -236,12 +238,12 @@ def _soften(alpha: Tensor) -> Tensor:
     return F.pad(soft, (shift, 0, shift, 0))[..., :side, :side].clamp(0, 1)
 
 
-def _finish(image: Tensor, style: SceneStyle, sharp: Tensor, generator: torch.Generator) -> Tensor:
-    """Light from one side, then blur and noise but where a scene (scenes,) is to be sharp, as far as the style has them; in 0..1."""
+def _finish(image: Tensor, style: SceneStyle, portraits: Tensor | None, generator: torch.Generator) -> Tensor:
+    """Light from one side, blur and noise, as far as the style has them for a scene or a portrait; in 0..1."""
     count, _, side, _ = image.shape
-    blurred = ~sharp.view(count, 1, 1, 1)
+    larger, by_scene = style.for_portraits(), _choice(portraits, count, image.device)
 
-    def uniform(high: float) -> Tensor:
+    def uniform(high: float | Tensor) -> Tensor:
         return torch.rand(count, 1, 1, 1, generator=generator, device=image.device) * high
 
     ticks = (torch.arange(side, device=image.device) - (side - 1) / 2) / side
@@ -250,7 +252,7 @@ def _finish(image: Tensor, style: SceneStyle, sharp: Tensor, generator: torch.Ge
         across = ticks[:, None] * angle.cos() - ticks[None, :] * angle.sin()  # (scenes, 1, side, side)
         image = image * (1 + uniform(style.light) * across / across.abs().amax((2, 3), keepdim=True))
     if style.blur:
-        deviation = (uniform(style.blur) * blurred * side).clamp(min=1e-2).view(count, 1)
+        deviation = (uniform(by_scene(style.blur, larger.blur)[..., None, None]) * side).clamp(min=1e-2).view(count, 1)
         offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1, device=image.device)
         kernel = torch.exp(-((offsets / deviation) ** 2) / 2)
         kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)  # (scenes * 3, taps)
@@ -258,5 +260,6 @@ def _finish(image: Tensor, style: SceneStyle, sharp: Tensor, generator: torch.Ge
         rows = F.conv2d(rows, kernel[:, None, :, None], groups=count * 3)
         image = F.conv2d(rows, kernel[:, None, None, :], groups=count * 3).view(count, 3, side, side)
     if style.noise:
-        image = image + uniform(style.noise) * blurred * torch.randn(image.shape, generator=generator, device=image.device)
+        deviation = uniform(by_scene(style.noise, larger.noise)[..., None, None])
+        image = image + deviation * torch.randn(image.shape, generator=generator, device=image.device)
     return image.clamp(0, 1)

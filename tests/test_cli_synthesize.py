@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from maskwright.backbones import loading
+from maskwright.backbones.catalog import find_row
 from tests.command_line import COMMAND, ENVIRONMENT, no_model, outputs, run, surroundings
 
 __all__ = ["no_model", "surroundings"]  # fixtures, the second of every test here
@@ -169,6 +170,21 @@ def test_several_labels_in_a_scene() -> None:
     assert sizes == {2, 3} and all(len(line["scores"]) == len(line["labels"]) for line in lines("out"))
 
 
+def test_pictures_that_clip_does_not_take_for_their_labels_are_left_out() -> None:
+    """The CLIP of the larger bundled model, which knows these words, looks at what the smaller one draws."""
+    folder = find_row("sticker-full").folder
+    result = run(*ask("--filter", "clip", "--clip", str(folder / "clip"), "--attempts", "3", "--json", count=4))
+    attempts = [json.loads(line) for line in result.stdout.splitlines()]
+    ranks = [attempt["scores"][attempt["labels"][0]]["rank"] for attempt in attempts]
+    assert len(set(ranks)) > 2 and max(ranks) <= 48  # the words given, and the model's others
+    unknown = [rank > 1 for rank in ranks]
+    assert unknown == [f"{attempt['labels'][0]}: not recognised" in attempt["reasons"] for attempt in attempts]
+    assert f"not recognised {sum(unknown)}" in result.stderr and "not recognised" in Path("out/README.md").read_text()
+    settings = json.loads(Path("out/synthesis.json").read_text())["settings"]
+    assert settings["filter"] == "clip" and settings["clip_revision"]
+    assert "filter" in run(*ask("--resume"), code=1).stderr
+
+
 def test_forms_for_other_programs() -> None:
     run(*ask("--format", "yolo, voc", "--refine", "none", count=1))
     assert {"annotations.json", "data.yaml", "VOCdevkit"} < set(outputs(Path("out")))
@@ -204,6 +220,8 @@ def test_nothing_kept_is_an_error_and_something_missing_a_note() -> None:
         (("-l", "dog", "--set", "hops=2"), "attentioncut has no setting hops"),
         (("-l", "dog", "--method", "daam", "--set", "threshold=2"), "threshold must lie between 0 and 1"),
         (("-l", "dog", "--refine", "much"), "unknown refine 'much'"),
+        (("-l", "dog", "--filter", "blip"), "unknown filter 'blip': choose one of none, clip"),
+        (("-l", "dog", "--clip", "folder"), "--clip names the model of a filter: add --filter clip"),
         (("-l", "dog", "--format", "coco,pdf"), "unknown format 'pdf'"),
         (("-l", "dog", "--objects", "0"), "--objects is '0'"),
         (("-l", "dog", "--objects", "3-1"), "--objects is '3-1'"),
@@ -237,6 +255,8 @@ def test_what_is_wrong_is_told_in_one_line_before_a_model_is_loaded(options: tup
         (("--prompts", "nameless.txt"), "no prompt can be used: 1 of 1 name no label"),
         (("--templates", "own.txt"), "every template names one of the labels"),
         (("--templates", "long.txt"), "is short enough for the model"),
+        (("--filter", "clip", "--offline"), "openai/clip-vit-large-patch14"),
+        (("--filter", "clip", "--clip", "full"), "full"),
         (("--side", "60"), "side is 60: sticker draws sides that are multiples of 8, best 64"),
         (("--out", "full"), "choose an empty or new folder"),
     ],

@@ -2,12 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from maskwright.backbones.catalog import find_row
 from maskwright.cli.main import app as segmenting
+from maskwright.datasets.scenes import open_scenes
 from maskwright_recipes.cli import app
+from maskwright_recipes.sheets import draw_sheet, portrait_captions, recogniser_of
 from maskwright_recipes.tune import measure
 from tests.command_line import restored
 from tests.tiny_words import draw_discs
@@ -82,6 +87,10 @@ def test_what_is_published_can_be_tuned_and_drawn_with(trained, tmp_path):
         assert code == 0 and output.count("a photograph of ") == 2 and "my mug" in output and "plate" in output
         drawn.append((tmp_path / "p.png").read_bytes())
     assert drawn[0] == drawn[1] != drawn[2]
+    again = ("sheet", tmp_path / "p.png", "--words", words, "--model", model, "--portraits", "--attempts", 3)
+    refusal = f"error: {model} has no folder clip, which would recognise pictures: leave --attempts out, or copy one there\n"
+    assert run(*again) == (1, refusal)
+    assert "--attempts is for --portraits" in run(*(part for part in again if part != "--portraits"))[1]
 
 
 def test_a_clip_goes_with_what_is_published_and_trainings_align_with_it(trained, tmp_path):
@@ -95,6 +104,9 @@ def test_a_clip_goes_with_what_is_published_and_trainings_align_with_it(trained,
     assert run("publish", "--words", words, "--out", out, "--to", model)[0] == 0
     found = json.loads((out / "clip" / "maskwright.json").read_text())
     assert json.loads((model / "clip" / "maskwright.json").read_text()) == found, "settings of the bundled CLIPs are for these alone"
+    code, output = run("sheet", tmp_path / "p.png", "--words", words, "--model", model, "--portraits", "--count", 2, "--attempts", 2)
+    assert code == 0 and output.count("a photograph of ") == 2, output
+    assert output.count("(not recognised)") == 1, "untrained, it takes everything for the same of two words"
     Image.new("RGB", (40, 32), (220, 40, 30)).save(tmp_path / "red.png")
     with restored():
         options = ("--labels", "my mug, plate", "--background", "none", "--model", model, "--filter", "clip", "--offline")
@@ -102,6 +114,21 @@ def test_a_clip_goes_with_what_is_published_and_trainings_align_with_it(trained,
     assert result.exit_code == 0, result.output
     told = json.loads((tmp_path / "red.json").read_text())["record"]["category_filter"]
     assert told == {"mode": "clip", "ratio": found["ratio"], "clip": f"{model}/clip", "clip_revision": found["revision"]}
+
+
+def test_further_attempts_at_a_portrait_come_closer_to_its_word(tmp_path):
+    scenes, model = open_scenes("scenes-full"), find_row("sticker-full").folder
+    named, judge = portrait_captions(scenes, 3), recogniser_of(model, scenes)
+    shown, captions = [name for name, _ in named], [caption for _, caption in named]
+    options = {"device": torch.device("cpu"), "side": 64, "shown": shown, "recogniser": judge}
+    few, many = (draw_sheet(model, captions, tmp_path / f"{n}.png", attempts=n, **options) for n in (1, 4))
+    assert all(1 <= later <= first <= len(judge.known) for first, later in zip(few, many, strict=True))
+    assert many != few or set(few) == {1}
+    sheets = [np.asarray(Image.open(tmp_path / f"{n}.png")) for n in (1, 4)]
+    for place, (first, later) in enumerate(zip(few, many, strict=True)):
+        cell = (slice(0, 128), slice(130 * place, 130 * place + 128))
+        assert np.array_equal(sheets[0][cell], sheets[1][cell]) == (first == later)
+    assert draw_sheet(model, captions[:1], tmp_path / "plain.png", device=torch.device("cpu"), side=64) == [0]
 
 
 @pytest.mark.parametrize(

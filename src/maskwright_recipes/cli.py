@@ -9,6 +9,7 @@ import typer
 from maskwright.cli.environment import prepare
 from maskwright.cli.guard import guarded
 from maskwright.cli.options import Refine
+from maskwright.errors import SettingsError
 from maskwright_recipes import NOTO
 
 app = typer.Typer(name="maskwright-recipe", no_args_is_help=True, add_completion=False)
@@ -179,19 +180,31 @@ def sheet(
     words: Words = "scenes", count: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 16,
     most: Annotated[int | None, typer.Option(metavar="NUMBER", help="Objects in a scene at most. (By the list.)", min=1)] = None,
     portraits: Annotated[bool, typer.Option("--portraits", help="Single objects, in pictures of half the side.")] = False,
+    attempts: Annotated[int, typer.Option(metavar="NUMBER", help="Draw a portrait again until the model's CLIP recognises it.", min=1)] = 1,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of the noise, and of the words of portraits.", min=0)] = 0,
     device: Device = "auto",
 ) -> None:  # fmt: skip
     """Let a model draw the captions of the first benchmark scenes, or portraits."""
+    if attempts > 1 and not portraits:
+        raise SettingsError("--attempts is for --portraits, which show one object each: add it, or leave --attempts out")
     from maskwright.datasets.scenes import open_scenes
-    from maskwright_recipes.sheets import draw_sheet, portrait_captions
+    from maskwright_recipes.sheets import draw_sheet, portrait_captions, recogniser_of
     from maskwright_recipes.training import choose_device
 
     scenes = open_scenes(words)
-    captions = portrait_captions(scenes, count, seed=seed) if portraits else [scene.caption for scene in scenes.scenes(count, most=most)]
-    print("\n".join(captions))
-    side = scenes.list.side // 2 if portraits else None
-    draw_sheet(model, captions, to, device=choose_device(device), side=side, seed=seed)
+    if not portraits:
+        captions = [scene.caption for scene in scenes.scenes(count, most=most)]
+        print("\n".join(captions))
+        draw_sheet(model, captions, to, device=choose_device(device), seed=seed)
+        return
+    named = portrait_captions(scenes, count, seed=seed)
+    judge = recogniser_of(model, scenes) if attempts > 1 else None
+    names, captions = [name for name, _ in named], [caption for _, caption in named]
+    ranks = draw_sheet(
+        model, captions, to, device=choose_device(device), side=scenes.list.side // 2, seed=seed, shown=names, attempts=attempts,
+        recogniser=judge,
+    )  # fmt: skip
+    print("\n".join(f"{caption}{' (not recognised)' if rank > 1 else ''}" for caption, rank in zip(captions, ranks, strict=True)))
 
 
 @app.command()

@@ -9,17 +9,23 @@ import torch
 import transformers
 from PIL import Image
 
+from maskwright.backbones.hub import CLIP
 from maskwright.datasets.captions import call
 from maskwright.datasets.scenes import SceneSet
+from maskwright.discovery.recognition import Recogniser
+from maskwright.errors import SettingsError
 from maskwright.quiet import quiet
+from maskwright.text.clip import Clip
+from maskwright.vocabulary import Vocabulary
 from maskwright_recipes.networks import load_pipeline
 
 COLUMNS, CELL, GAP = 8, 128, 2
 STEPS, GUIDANCE = 25, 5.0
+FURTHER = 1_000_003  # between the seeds of attempts
 
 
-def portrait_captions(scenes: SceneSet, count: int, *, seed: int = 0) -> list[str]:
-    """Captions of one object on one ground each, drawn by a seed; no object twice before each was there once.
+def portrait_captions(scenes: SceneSet, count: int, *, seed: int = 0) -> list[tuple[str, str]]:
+    """Names of objects, and captions of each on a ground, drawn by a seed; no object twice before each was there once.
 
     Args:
         scenes: whose words.
@@ -27,12 +33,28 @@ def portrait_captions(scenes: SceneSet, count: int, *, seed: int = 0) -> list[st
         seed: of the draw.
     """
     rng = np.random.default_rng(seed)
-    objects, grounds = scenes.words.objects, scenes.words.grounds
+    objects, grounds = scenes.words.objects, [ground.name for ground in scenes.words.grounds]
     order = np.concatenate([rng.permutation(len(objects)) for _ in range(-(-count // len(objects)))])[:count]
-    return [f"a photograph of {call(objects[place], objects[place].name)} on {rng.choice([g.name for g in grounds])}" for place in order]
+    chosen = [objects[place] for place in order]
+    return [(one.name, f"a photograph of {call(one, one.name)} on {rng.choice(grounds)}") for one in chosen]
 
 
-def draw_sheet(folder: Path, prompts: Sequence[str], path: Path, *, device: torch.device, side: int | None = None, seed: int = 0) -> None:
+def recogniser_of(folder: Path, scenes: SceneSet) -> Recogniser:
+    """Of a model's pictures: by the CLIP in its folder, which knows the words of the scenes.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if not (folder / CLIP).is_dir():
+        raise SettingsError(f"{folder} has no folder {CLIP}, which would recognise pictures: leave --attempts out, or copy one there")
+    words = ["|".join((word.name, *word.synonyms)) for word in scenes.words.objects]
+    return Recogniser(Clip.from_pretrained(folder / CLIP, offline=True), Vocabulary.parse(words))
+
+
+def draw_sheet(
+    folder: Path, prompts: Sequence[str], path: Path, *, device: torch.device, side: int | None = None, seed: int = 0,
+    shown: Sequence[str] = (), attempts: int = 1, recogniser: Recogniser | None = None,
+) -> list[int]:  # fmt: skip
     """Generates one picture a prompt (DDIM 25 steps, guidance 5) and writes them side by side.
 
     Args:
@@ -42,14 +64,38 @@ def draw_sheet(folder: Path, prompts: Sequence[str], path: Path, *, device: torc
         device: where to draw.
         side: of the pictures in pixels; None for the model's own.
         seed: of the noise.
+        shown: for each prompt the label that its picture should show, where a recogniser looks.
+        attempts: how often a picture is drawn, at most, until it is recognised; the one that comes closest is kept.
+        recogniser: that looks; None to take the first picture.
+
+    Returns:
+        For each picture the rank of its label (`Recogniser.ranks`); 0 where nobody looked.
     """
     with quiet(diffusers, transformers):
         pipeline = load_pipeline(folder).to(device)
     pipeline.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(seed)
-    pictures = pipeline(
-        list(prompts), height=side, width=side, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator
-    ).images  # fmt: skip
+    pictures: dict[int, Image.Image] = {}
+    ranks: dict[int, int] = {}
+    pending = list(range(len(prompts)))
+    for attempt in range(attempts if recogniser else 1):
+        generator = torch.Generator().manual_seed(seed + attempt * FURTHER)
+        drawn = pipeline(
+            [prompts[place] for place in pending], height=side, width=side, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
+            generator=generator,
+        ).images  # fmt: skip
+        for place, picture in zip(pending, drawn, strict=True):
+            rank = recogniser.ranks(np.asarray(picture.convert("RGB")), [shown[place]])[0] if recogniser else 0
+            if place not in ranks or rank < ranks[place]:
+                pictures[place], ranks[place] = picture, rank
+        pending = [place for place in pending if ranks[place] > 1]
+        if not pending:
+            break
+    _paste([pictures[place] for place in range(len(prompts))], path)
+    return [ranks[place] for place in range(len(prompts))]
+
+
+def _paste(pictures: Sequence[Image.Image], path: Path) -> None:
+    """Writes the pictures side by side, in rows."""
     columns, cell = min(COLUMNS, len(pictures)), CELL + GAP
     sheet = Image.new("RGB", (columns * cell, -(-len(pictures) // columns) * cell))
     for number, picture in enumerate(pictures):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 import typer
 
 from maskwright.cli import options
-from maskwright.cli.engine import ModelOptions, describe_model
+from maskwright.cli.engine import ModelOptions, choose, describe_model
 from maskwright.cli.environment import prepare
 from maskwright.cli.guard import FAILED, INTERRUPTED, guarded, say
 from maskwright.cli.labels import read_labels
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from maskwright.discovery.synthesis import Synthesizer
     from maskwright.vocabulary import Vocabulary
 
+FILTERS = ("none", "clip")
 UNQUOTED = ("resume", "out", "offline", "as_json", "quiet")  # options that a data card does not repeat
 LARGEST = 1_000_000  # numbers that --only takes stay below
 
@@ -40,6 +41,8 @@ class SynthesisOptions(ModelOptions):
         attempts: at a pair, at most.
         prompts, templates: files, None for none.
         objects: labels in a scene, "2" or "1-3".
+        category_filter: "none" or "clip".
+        clip: the filter's folder or hub id, "" for the usual one.
     """
 
     methods: ClassVar[Methods] = DISCOVERY_METHODS
@@ -53,9 +56,14 @@ class SynthesisOptions(ModelOptions):
     prompts: Path | None = None
     templates: Path | None = None
     objects: str = "1"
+    category_filter: str = "none"
+    clip: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        choose("filter", self.category_filter, FILTERS)
+        if self.clip and self.category_filter == "none":
+            raise SettingsError("--clip names the model of a filter: add --filter clip")
         read_span(self.objects)  # refuses what is none
         if self.prompts is not None and (self.templates is not None or self.objects != "1"):
             raise SettingsError("--prompts says all that is drawn: leave --templates and --objects out")
@@ -70,6 +78,7 @@ class SynthesisOptions(ModelOptions):
         """
         from maskwright.discovery.masks import MaskSettings
         from maskwright.discovery.prompts import LabelPrompts, ListedPrompts, Prompts
+        from maskwright.discovery.recognition import Recogniser
         from maskwright.discovery.synthesis import SynthesisSettings, Synthesizer, refuse_many
         from maskwright.discovery.templates import Templates, read_lines
 
@@ -91,8 +100,13 @@ class SynthesisOptions(ModelOptions):
             templates = templates or Templates.suited(synthesis)
             prompts = LabelPrompts(vocabulary, templates, objects=read_span(self.objects), seed=seed, fits=fits)
         drawing = SynthesisSettings.suited(synthesis, **given, masks=MaskSettings(refine=cast(Any, self.refine)))
+        recogniser = None
+        if self.category_filter != "none":
+            place: dict[str, Any] = {"device": str(backbone.device), "offline": self.offline}
+            recogniser = Recogniser.for_model(backbone.info, vocabulary, clip=self.clip or None, **place)
         return Synthesizer(
-            backbone, prompts, self.method, settings=drawing, method_settings=settings, seed=seed, batch=self.pictures
+            backbone, prompts, self.method, settings=drawing, method_settings=settings, recogniser=recogniser, seed=seed,
+            batch=self.pictures,
         )  # fmt: skip
 
 
@@ -126,6 +140,10 @@ def synthesize(
     settings: options.Settings = None,
     model: options.Model = "sticker",
     refine: options.Refine = "guided",
+    category_filter: Annotated[
+        str, typer.Option("--filter", metavar="|".join(FILTERS), help="Keep only pictures that CLIP takes for what they should show.")
+    ] = "none",
+    clip: options.Clip = "",
     formats: Annotated[str, typer.Option("--format", metavar="coco,voc,yolo", help="Forms for other programs.")] = "coco",
     attempts: Annotated[int, typer.Option(metavar="NUMBER", help="How often a pair is tried until the filters keep it.")] = 5,
     only: Annotated[str | None, typer.Option(metavar="NUMBERS", help="Make just these pairs, as in 3,17,20-29.")] = None,
@@ -146,7 +164,7 @@ def synthesize(
     chosen = SynthesisOptions(
         model=model, method=method, settings=settings or (), refine=refine, seed=seed, device=device, dtype=dtype, batch=batch,
         offline=offline, steps=steps, guidance=guidance, side=side, attempts=attempts, prompts=prompts, templates=templates,
-        objects=objects,
+        objects=objects, category_filter=category_filter, clip=clip,
     )  # fmt: skip
     if count < 1:
         raise SettingsError(f"--count is {count}: give a number of at least 1")
@@ -280,7 +298,7 @@ def quote(context: typer.Context, *, only: int | None = None) -> str:
         if name in dropped or source is None or source.name != "COMMANDLINE":
             continue
         for item in value if isinstance(value, list) else [value]:
-            is_path = isinstance(item, Path) or (name == "model" and Path(item).expanduser().is_dir())
+            is_path = isinstance(item, Path) or (name in ("model", "clip") and Path(item).expanduser().is_dir())
             words += [parameter.opts[0], Path(item).name if is_path else str(item)]
     return shlex.join([*words, *(("--only", str(only)) if only is not None else ()), "--out", "DIR"])
 

@@ -87,13 +87,18 @@ def _title(store: PairStore) -> str:
 def _introduction(store: PairStore) -> str:
     model, method = store.settings.get("model"), store.settings.get("method")
     kept = len(store.kept)
+    known = (
+        ", and CLIP found no other word that fits a kept picture better; neither knows"
+        if "clip" in store.settings
+        else " only; they do not know"
+    )
     return (
         f"# {_escape(_title(store))}\n\n"
         f"{kept} {'picture' if kept == 1 else 'pictures'} with masks. The text-to-image model {_code(model)} drew the pictures from words,"
         f" and the method {_code(method)} cut the masks from what the model attended to while it drew.\n\n"
         "**The masks come from attention, and nobody has checked them.** Expect wrong outlines, parts that are missing, things that no"
-        " mask marks, and pictures that do not show what their prompt says. The filters compare masks with fixed limits only; they do"
-        " not know what is right. Look at the pairs before you train on them, and do not measure anything on them.\n\n"
+        " mask marks, and pictures that do not show what their prompt says. The filters compare masks with fixed limits"
+        f"{known} what is right. Look at the pairs before you train on them, and do not measure anything on them.\n\n"
         "![Some of the pairs, each picture beside its mask](preview.png)\n"
     )
 

@@ -1,4 +1,4 @@
-"""Which pairs are worth keeping: measurements of each label's mask, and limits on them."""
+"""Which pairs are worth keeping: measurements of each label, and limits on them."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +10,7 @@ from maskwright.discovery.masks import FullMask
 from maskwright.errors import SettingsError
 from maskwright.solvers.components import component_share
 
+UNKNOWN = "not recognised"
 SMALL, LARGE, PARTS, CORNERS, CONTRAST = "too small", "too large", "in pieces", "touches corners", "little contrast"
 
 
@@ -70,10 +71,10 @@ def measure(full: FullMask, numbers: Sequence[int]) -> list[dict[str, float]]:
 def reasons(scores: Mapping[str, Mapping[str, float]], *, settings: FilterSettings | None = None) -> tuple[str, ...]:
     """Why a pair is not kept: "cat: too small" for each limit that a label breaks, none for a good pair.
 
-    Of a label without a pixel only that is told.
+    Of a label without a pixel only that is told, and that it was not recognised.
 
     Args:
-        scores: by label name what `measure` gives.
+        scores: by label name what `measure` gives, and its "rank" where something ranks labels (`Recogniser`); only the first one passes.
         settings: None for the defaults.
     """
     limits = settings or FilterSettings()
@@ -84,6 +85,7 @@ def reasons(scores: Mapping[str, Mapping[str, float]], *, settings: FilterSettin
             CORNERS: score["corners"] > limits.corners, CONTRAST: score["contrast"] < limits.contrast,
         }  # fmt: skip
         codes = [code for code, is_broken in broken.items() if is_broken]
+        found += [f"{name}: {UNKNOWN}"] if score.get("rank", 1) > 1 else []
         found += [f"{name}: {code}" for code in (codes if score["area"] else [SMALL])]
     return tuple(found)
 
@@ -93,9 +95,9 @@ def explain(reason: str, scores: Mapping[str, Mapping[str, float]]) -> str:
     name, _, code = reason.rpartition(": ")
     score = scores[name]
     detail = {
-        SMALL: f"{score['area']:.1%} of the picture", LARGE: f"{score['area']:.1%} of the picture",
-        PARTS: f"its largest piece is {score['component']:.0%}", CORNERS: f"{score['corners']:.0f} of 4",
-        CONTRAST: f"{score['contrast']:.2f}",
+        UNKNOWN: f"{score.get('rank', 1):.0f}. of all words by fit", SMALL: f"{score['area']:.1%} of the picture",
+        LARGE: f"{score['area']:.1%} of the picture", PARTS: f"its largest piece is {score['component']:.0%}",
+        CORNERS: f"{score['corners']:.0f} of 4", CONTRAST: f"{score['contrast']:.2f}",
     }[code]  # fmt: skip
     return f"{reason} ({detail})"
 

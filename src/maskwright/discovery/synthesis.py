@@ -15,6 +15,7 @@ from maskwright.discovery.filters import FilterSettings, measure, reasons
 from maskwright.discovery.masks import MaskSettings, full_mask
 from maskwright.discovery.pairs import MOST_LABELS, Drawn, Pair
 from maskwright.discovery.prompts import Prompts, few, unknown_words
+from maskwright.discovery.recognition import Recogniser
 from maskwright.discovery.seeds import pair_seed
 from maskwright.errors import SettingsError, VocabularyError
 from maskwright.methods import DISCOVERY_METHODS, suited_method
@@ -86,6 +87,7 @@ class Synthesizer:
         method: name of a discovery method, with the settings that suit the model, or a settings object of one.
         settings: None for those that suit the model.
         method_settings: over the method's (and the model's) own, when `method` is a name.
+        recogniser: of what was drawn, so that only what it recognises is kept; None to look at masks alone.
         seed: of the data set.
         batch: places that are drawn together; "auto" chooses by device. Rounding depends on it, so it is part of `decisive`.
 
@@ -96,10 +98,11 @@ class Synthesizer:
 
     def __init__(
         self, backbone: DrawingBackbone, prompts: Prompts, method: Any = "attentioncut", *, settings: SynthesisSettings | None = None,
-        method_settings: Mapping[str, Any] | None = None, seed: int = 0, batch: int | Literal["auto"] = "auto",
+        method_settings: Mapping[str, Any] | None = None, recogniser: Recogniser | None = None, seed: int = 0,
+        batch: int | Literal["auto"] = "auto",
     ) -> None:  # fmt: skip
         refuse_many(prompts.vocabulary)
-        self.backbone, self.prompts, self.seed = backbone, prompts, seed
+        self.backbone, self.prompts, self.recogniser, self.seed = backbone, prompts, recogniser, seed
         if strange := unknown_words(prompts, backbone.info.words):
             log.warning("%s does not know %s. %s", backbone.info.name, few(strange), backbone.info.advice)
         self.settings = settings or SynthesisSettings.suited(backbone.info.synthesis)
@@ -125,6 +128,7 @@ class Synthesizer:
         return {
             "model": info.source, "revision": info.revision or None, "method": self.method.name,
             "settings": plain(dataclasses.asdict(self.method)), **plain(drawing), "masks": plain(masks), "filters": filters,
+            **(self.recogniser.settings if self.recogniser else {}),
             "prompts": dict(self.prompts.settings()), "seed": self.seed, "batch": self.batch,
             "device": backbone.device.type, "dtype": str(backbone.dtype).removeprefix("torch."),
         }  # fmt: skip
@@ -170,6 +174,9 @@ class Synthesizer:
             full = full_mask(foreground, pixels, numbers, settings=self.settings.masks)
             names = tuple(label.name for label in request.labels)
             scores = dict(zip(names, measure(full, numbers), strict=True))
+            if self.recogniser:
+                ranks = self.recogniser.ranks(pixels, names)
+                scores = {name: {**score, "rank": float(rank)} for (name, score), rank in zip(scores.items(), ranks, strict=True)}
             why = reasons(scores, settings=self.settings.filters)
             pair = Pair(
                 number=task[0], attempt=task[1], prompt=request.prompt, labels=names, seed=seed, scores=scores, kept=not why, reasons=why

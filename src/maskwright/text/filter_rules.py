@@ -63,11 +63,16 @@ def keep_near_best(similarities: Sequence[float], *, ratio: float = RATIO) -> tu
     Raises:
         ModelError: a similarity is not finite.
     """
-    if not np.isfinite(similarities).all():
-        raise ModelError("CLIP's similarities are not finite, its weights are damaged: fetch the checkpoint again")
+    refuse_damaged(similarities)
     best = max(similarities, default=0.0)
     least = ratio * best if best > 0 else (2 - ratio) * best
     return tuple(bool(similarity >= least) for similarity in similarities)
+
+
+def refuse_damaged(similarities: Sequence[float] | Array) -> None:
+    """Raises ModelError where a similarity is not finite."""
+    if not np.isfinite(similarities).all():
+        raise ModelError("CLIP's similarities are not finite, its weights are damaged: fetch the checkpoint again")
 
 
 def near_nouns(

@@ -92,9 +92,7 @@ class CategoryFilter:
         self.clip, self.captioner = clip, captioner
         told = clip.ratio if clip is not None else None
         self.ratio, self.cosine = ratio if ratio is not None else told or RATIO, cosine
-        self.table = {
-            name.casefold(): (words,) if isinstance(words, str) else tuple(words) for name, words in (table or {}).items()
-        }
+        self.table = {name.casefold(): (words,) if isinstance(words, str) else tuple(words) for name, words in (table or {}).items()}
         self.given = given
 
     @classmethod
@@ -164,9 +162,7 @@ class CategoryFilter:
             ModelError: as for `from_pretrained`.
             SettingsError: likewise.
         """
-        own: Clip | None = None
-        if mode in ("clip", "clip+crops") and clip is None and info.clip:
-            own = Clip.from_pretrained(info.clip, device=device, offline=offline).called(f"{info.source}/clip")
+        own = suited_clip(info, clip, device=device, offline=offline) if mode in ("clip", "clip+crops") else None
         return cls.from_pretrained(mode, clip=own or clip, captioner=captioner, device=device, offline=offline)
 
     @property
@@ -180,9 +176,7 @@ class CategoryFilter:
             found |= {"cosine": self.cosine, "table": self.table, "blip": blip.source, "blip_revision": blip.revision}
         return found
 
-    def keep(
-        self, picture: npt.NDArray[np.uint8], vocabulary: Vocabulary, *, given: Collection[str] | None = None
-    ) -> FilterResult:
+    def keep(self, picture: npt.NDArray[np.uint8], vocabulary: Vocabulary, *, given: Collection[str] | None = None) -> FilterResult:
         """Applies the filter to one picture.
 
         Args:
@@ -234,6 +228,23 @@ class CategoryFilter:
             labels, features = clip.word_features(texts), clip.word_features(nouns)
             found |= near_nouns(labels, owners, features, nouns, cosine=self.cosine)
         return found
+
+
+def suited_clip(info: ModelInfo, clip: str | Path | None = None, *, device: str = "cpu", offline: bool = False) -> Clip:
+    """The CLIP that is named, else the one that comes with a text-to-image model, else openai/clip-vit-large-patch14.
+
+    Args:
+        info: of the model.
+        clip: folder or hub id.
+        device: a torch device.
+        offline: never ask the network.
+
+    Raises:
+        ModelError: it cannot be found or loaded.
+    """
+    if clip is None and info.clip:
+        return Clip.from_pretrained(info.clip, device=device, offline=offline).called(f"{info.source}/clip")
+    return Clip.from_pretrained(clip, device=device, offline=offline)
 
 
 def corner_crops(picture: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:

@@ -1,0 +1,88 @@
+"""Whether CLIP takes a drawn picture for what it should show: the one filter that looks at contents, where the others measure masks."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maskwright.backbones.contract import ModelInfo
+from maskwright.errors import SettingsError
+from maskwright.text.clip import Clip
+from maskwright.text.filter_rules import label_texts, refuse_damaged
+from maskwright.text.filtering import PROMPT, suited_clip
+from maskwright.text.nouns import contains
+from maskwright.vocabulary import Label, Vocabulary
+
+
+class Recogniser:
+    """Ranks what a picture should show among all that it may show instead.
+
+    The rivals of a picture's labels are the other labels of the data set and the objects that the model knows, where its list is closed.
+    An object that is called like a label, or is a kind of one by its name ("police car" beside the label "car"), is no rival.
+
+    Args:
+        clip: tells how well words fit a picture.
+        vocabulary: the labels of the data set.
+        objects: that the model knows, synonyms joined by |.
+
+    Raises:
+        SettingsError: one label, and nothing to tell it from.
+    """
+
+    def __init__(self, clip: Clip, vocabulary: Vocabulary, objects: Sequence[str] = ()) -> None:
+        self.clip = clip
+        others = [label for label in Vocabulary.parse(list(objects)) if not _is_kind(label, vocabulary)] if objects else []
+        self.known = Vocabulary((*vocabulary.foreground, *others))
+        if len(self.known) < 2:
+            raise SettingsError("filter 'clip' tells labels from each other, and there is only one: name more, or leave it out")
+        texts, self._owners = label_texts(self.known)
+        self._prompts = [PROMPT.format(label=text) for text in texts]
+
+    @classmethod
+    def for_model(
+        cls, info: ModelInfo, vocabulary: Vocabulary, *, clip: str | Path | None = None, device: str = "cpu", offline: bool = False
+    ) -> "Recogniser":
+        """With the CLIP that comes with a model, or that is named, else openai/clip-vit-large-patch14.
+
+        Args:
+            info: of the model that draws.
+            vocabulary: the labels of the data set.
+            clip: folder or hub id.
+            device: a torch device.
+            offline: never ask the network.
+
+        Raises:
+            ModelError: it cannot be found or loaded.
+            SettingsError: as for the class.
+        """
+        return cls(suited_clip(info, clip, device=device, offline=offline), vocabulary, info.objects or ())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the ranks beside the labels and the model, as plain JSON values."""
+        return {"filter": "clip", "clip": self.clip.checkpoint.source, "clip_revision": self.clip.checkpoint.revision}
+
+    def ranks(self, picture: npt.NDArray[np.uint8], labels: Sequence[str]) -> list[int]:
+        """For each label that a picture should show 1 if no rival fits the picture better, else 1 more than rivals do.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB.
+            labels: their names; they are no rivals of each other.
+
+        Raises:
+            ModelError: CLIP's similarities are not finite.
+            VocabularyError: a name that is no label.
+        """
+        values = self.clip.similarities(picture, self._prompts)
+        refuse_damaged(values)
+        fits = np.array([values[self._owners == place].max() for place in range(len(self.known))])
+        shown = [self.known.index(name) for name in labels]
+        rivals = np.delete(fits, shown)
+        return [1 + int((rivals > fits[place]).sum()) for place in shown]
+
+
+def _is_kind(one: Label, vocabulary: Vocabulary) -> bool:
+    """Whether a text of an object has one of a label in it, word for word."""
+    return any(contains(text, known) for text in one.texts for label in vocabulary.foreground for known in label.texts)

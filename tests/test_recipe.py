@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.tiny_words import draw_discs, feed, save_autoencoder
+from tests.tiny_words import draw_discs, feed, open_toys, save_autoencoder
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 CPU = torch.device("cpu")
@@ -224,6 +224,20 @@ def test_the_recipe_exports_a_pipeline_with_its_words(make_trainer, tiny_words, 
     sidecar = json.loads((tmp_path / "model" / "maskwright.json").read_text())
     assert sidecar["methods"] == json.loads((SETTINGS / "scenes.json").read_text()), "a list of one's own has the settings of its size"
     assert sidecar["objects"] == ["red ball", "box|crate"] and "2 objects and 2 grounds" in sidecar["advice"]
+
+
+def test_a_side_to_draw_at_comes_with_settings_of_these_very_weights(tmp_path):
+    """A list of one's own of the size of `scenes-full` has its methods' settings, but was not trained on its portraits."""
+    from maskwright_recipes.sidecar import SETTINGS, write_sidecar
+
+    words = open_toys(tmp_path, side=128).list.path
+    full = SETTINGS / "scenes-full.json"
+    found = []
+    for settings in (None, full):
+        write_sidecar(tmp_path, words, settings=settings)
+        found.append(json.loads((tmp_path / "maskwright.json").read_text()))
+    assert [sidecar["synthesis"].get("side") for sidecar in found] == [None, json.loads(full.read_text())["synthesis"]["side"]]
+    assert found[0]["methods"] == found[1]["methods"] and "synthesis" not in found[0]["methods"]
 
 
 def test_a_larger_model_starts_from_a_smaller_one_as_far_as_it_fits(make_trainer, tmp_path):

@@ -116,19 +116,18 @@ def test_a_clip_goes_with_what_is_published_and_trainings_align_with_it(trained,
     assert told == {"mode": "clip", "ratio": found["ratio"], "clip": f"{model}/clip", "clip_revision": found["revision"]}
 
 
-def test_further_attempts_at_a_portrait_come_closer_to_its_word(tmp_path):
+def test_of_several_pictures_the_clearest_is_kept(tmp_path):
     scenes, model = open_scenes("scenes-full"), find_row("sticker-full").folder
     named, judge = portrait_captions(scenes, 3), recogniser_of(model, scenes)
     shown, captions = [name for name, _ in named], [caption for _, caption in named]
     options = {"device": torch.device("cpu"), "side": 64, "shown": shown, "recogniser": judge}
     few, many = (draw_sheet(model, captions, tmp_path / f"{n}.png", attempts=n, **options) for n in (1, 4))
-    assert all(1 <= later <= first <= len(judge.known) for first, later in zip(few, many, strict=True))
-    assert many != few or set(few) == {1}
+    assert all(-2 <= first <= later <= 2 for first, later in zip(few, many, strict=True)) and many != few
     sheets = [np.asarray(Image.open(tmp_path / f"{n}.png")) for n in (1, 4)]
     for place, (first, later) in enumerate(zip(few, many, strict=True)):
         cell = (slice(0, 128), slice(130 * place, 130 * place + 128))
         assert np.array_equal(sheets[0][cell], sheets[1][cell]) == (first == later)
-    assert draw_sheet(model, captions[:1], tmp_path / "plain.png", device=torch.device("cpu"), side=64) == [0]
+    assert draw_sheet(model, captions[:1], tmp_path / "plain.png", device=torch.device("cpu"), side=64) == []
 
 
 @pytest.mark.parametrize(

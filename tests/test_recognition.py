@@ -35,6 +35,9 @@ def test_a_picture_of_a_thing_ranks_it_first_and_others_behind(clip: Clip) -> No
         picture = SCENES.compose([name], "grass", seed=3).image
         ranks = {other: known.ranks(picture, [other])[0] for other in known.known.names}
         assert sorted(ranks.values()) == [1, 2, 3, 4] and ranks[name] == 1
+        margins = {other: known.margins(picture, [other])[0] for other in known.known.names}
+        assert [other for other, margin in margins.items() if margin > 0] == [name] and max(margins.values()) < 2
+        assert sorted(margins, key=lambda other: -margins[other]) == sorted(ranks, key=lambda other: ranks[other])
 
 
 def test_labels_of_one_picture_are_no_rivals_of_each_other(clip: Clip) -> None:
@@ -42,6 +45,8 @@ def test_labels_of_one_picture_are_no_rivals_of_each_other(clip: Clip) -> None:
     picture = SCENES.compose(["guitar", "castle"], "sand", seed=1).image
     assert known.ranks(picture, ["guitar", "castle"]) == known.ranks(picture, ["castle", "guitar"]) == [1, 1]
     assert known.ranks(picture, ["dog", "castle"])[0] > 1
+    assert min(known.margins(picture, ["guitar", "castle"])) > 0 > known.margins(picture, ["dog", "castle"])[0]
+    assert known.margins(picture, ["castle", "guitar", "dog", "banana"])[1] > 0, "nothing is left to be worse than"
     with pytest.raises(VocabularyError):
         known.ranks(picture, ["whale"])
 

@@ -34,12 +34,12 @@ def draw_discs(folder: Path, *names: str) -> None:
         picture.save(folder / f"{name}.png")
 
 
-def open_toys(folder: Path) -> SceneSet:
-    """A set of two objects and two grounds at 32 pixels, whose list is toys.toml in the folder."""
+def open_toys(folder: Path, *, side: int = 32) -> SceneSet:
+    """A set of two objects and two grounds, whose list is toys.toml in the folder."""
     from maskwright_recipes.steps import open_set
 
     draw_discs(folder, "ball", "box")
-    (folder / "toys.toml").write_text(LIST)
+    (folder / "toys.toml").write_text(LIST.replace("side = 32", f"side = {side}"))
     return open_set(folder / "toys.toml", folder)
 
 

@@ -180,7 +180,9 @@ def sheet(
     words: Words = "scenes", count: Annotated[int, typer.Option(metavar="NUMBER", min=1)] = 16,
     most: Annotated[int | None, typer.Option(metavar="NUMBER", help="Objects in a scene at most. (By the list.)", min=1)] = None,
     portraits: Annotated[bool, typer.Option("--portraits", help="Single objects, in pictures of half the side.")] = False,
-    attempts: Annotated[int, typer.Option(metavar="NUMBER", help="Draw a portrait again until the model's CLIP recognises it.", min=1)] = 1,
+    attempts: Annotated[
+        int, typer.Option(metavar="NUMBER", help="Draw each portrait so often; keep what the model's CLIP finds clearest.", min=1)
+    ] = 1,
     seed: Annotated[int, typer.Option(metavar="NUMBER", help="Of the noise, and of the words of portraits.", min=0)] = 0,
     device: Device = "auto",
 ) -> None:  # fmt: skip
@@ -200,11 +202,12 @@ def sheet(
     named = portrait_captions(scenes, count, seed=seed)
     judge = recogniser_of(model, scenes) if attempts > 1 else None
     names, captions = [name for name, _ in named], [caption for _, caption in named]
-    ranks = draw_sheet(
+    margins = draw_sheet(
         model, captions, to, device=choose_device(device), side=scenes.list.side // 2, seed=seed, shown=names, attempts=attempts,
         recogniser=judge,
     )  # fmt: skip
-    print("\n".join(f"{caption}{' (not recognised)' if rank > 1 else ''}" for caption, rank in zip(captions, ranks, strict=True)))
+    unknown = [margin < 0 for margin in margins] or [False] * count
+    print("\n".join(f"{caption}{' (not recognised)' if bad else ''}" for caption, bad in zip(captions, unknown, strict=True)))
 
 
 @app.command()

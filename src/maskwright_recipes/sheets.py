@@ -54,7 +54,7 @@ def recogniser_of(folder: Path, scenes: SceneSet) -> Recogniser:
 def draw_sheet(
     folder: Path, prompts: Sequence[str], path: Path, *, device: torch.device, side: int | None = None, seed: int = 0,
     shown: Sequence[str] = (), attempts: int = 1, recogniser: Recogniser | None = None,
-) -> list[int]:  # fmt: skip
+) -> list[float]:  # fmt: skip
     """Generates one picture a prompt (DDIM 25 steps, guidance 5) and writes them side by side.
 
     Args:
@@ -63,35 +63,34 @@ def draw_sheet(
         path: of the sheet; its folder is made.
         device: where to draw.
         side: of the pictures in pixels; None for the model's own.
-        seed: of the noise.
+        seed: of the noise; that of the first attempt is the same however many there are.
         shown: for each prompt the label that its picture should show, where a recogniser looks.
-        attempts: how often a picture is drawn, at most, until it is recognised; the one that comes closest is kept.
-        recogniser: that looks; None to take the first picture.
+        attempts: pictures drawn for each prompt; the one that shows its label most clearly is kept.
+        recogniser: that looks; None to take the only one.
 
     Returns:
-        For each picture the rank of its label (`Recogniser.ranks`); 0 where nobody looked.
+        For each picture the margin of its label (`Recogniser.margins`); empty where nobody looked.
     """
     with quiet(diffusers, transformers):
         pipeline = load_pipeline(folder).to(device)
     pipeline.set_progress_bar_config(disable=True)
-    pictures: dict[int, Image.Image] = {}
-    ranks: dict[int, int] = {}
-    pending = list(range(len(prompts)))
+    kept: list[Image.Image] = []
+    margins: list[float] = []
     for attempt in range(attempts if recogniser else 1):
         generator = torch.Generator().manual_seed(seed + attempt * FURTHER)
         drawn = pipeline(
-            [prompts[place] for place in pending], height=side, width=side, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
-            generator=generator,
+            list(prompts), height=side, width=side, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator
         ).images  # fmt: skip
-        for place, picture in zip(pending, drawn, strict=True):
-            rank = recogniser.ranks(np.asarray(picture.convert("RGB")), [shown[place]])[0] if recogniser else 0
-            if place not in ranks or rank < ranks[place]:
-                pictures[place], ranks[place] = picture, rank
-        pending = [place for place in pending if ranks[place] > 1]
-        if not pending:
+        if recogniser is None:
+            kept = drawn
             break
-    _paste([pictures[place] for place in range(len(prompts))], path)
-    return [ranks[place] for place in range(len(prompts))]
+        found = [recogniser.margins(np.asarray(one.convert("RGB")), [name])[0] for one, name in zip(drawn, shown, strict=True)]
+        best = [(margin, one) for margin, one in zip(found, drawn, strict=True)]
+        if kept:
+            best = [max(pair, key=lambda one: one[0]) for pair in zip(zip(margins, kept, strict=True), best, strict=True)]
+        margins, kept = [margin for margin, _ in best], [one for _, one in best]
+    _paste(kept, path)
+    return margins
 
 
 def _paste(pictures: Sequence[Image.Image], path: Path) -> None:

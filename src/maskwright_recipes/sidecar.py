@@ -18,7 +18,8 @@ from maskwright.exports.files import replacing
 from maskwright_recipes.networks import usual_size
 from maskwright_recipes.tokenizer import known_words
 
-FILTER = "category-filter"  # among the settings of methods: what suits the CLIP beside the model
+# Among the settings of methods: what suits the CLIP beside the model, and the model when it draws.
+FILTER, SYNTHESIS = "category-filter", "synthesis"
 SETTINGS = Path(__file__).parent / "settings"
 ADVICE = (
     "It was trained on drawn scenes with {objects} objects and {grounds} grounds ({where} them); "
@@ -56,14 +57,15 @@ def synthesis(grounds: list[str]) -> dict[str, Any]:
 def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path | None = None) -> str:
     """Writes the file into a model folder; returns the revision, which tells versions of the weights apart.
 
-    What the settings say of the category filter goes beside the CLIP in that folder.
+    What the settings say of the category filter goes beside the CLIP in that folder, what they say of drawing over the recipe's own.
     """
     listed, revision = open_scenes(words).words, weights_digest(folder)
     where = f"`maskwright models show {folder.name}` lists" if folder.name in catalog() else "maskwright.json beside it names"
     methods = dict(read_settings(words, settings))
-    suits = methods.pop(FILTER, {})
-    if suits and (folder / CLIP).is_dir() and (settings or find_word_list(words) in BUNDLED.values()):
-        edit_json(folder / CLIP / SIDECAR, **suits)  # chosen for this very CLIP; of a list of one's own it keeps what its training found
+    suits, drawing = methods.pop(FILTER, {}), methods.pop(SYNTHESIS, {})
+    chosen = settings is not None or find_word_list(words) in BUNDLED.values()  # for these very weights, not for a list alike
+    if chosen and suits and (folder / CLIP).is_dir():
+        edit_json(folder / CLIP / SIDECAR, **suits)  # of a list of one's own it keeps what its training found
     content = {
         "revision": revision,
         "advice": ADVICE.format(objects=len(listed.objects), grounds=len(listed.grounds), where=where),
@@ -71,7 +73,7 @@ def write_sidecar(folder: Path, words: str | Path = "scenes", *, settings: Path 
         "objects": ["|".join(word.names) for word in listed.objects],
         "words": known_words(words),
         "methods": methods,
-        "synthesis": synthesis([ground.name for ground in listed.grounds]),
+        "synthesis": {**synthesis([ground.name for ground in listed.grounds]), **(drawing if chosen else {})},
     }
     (folder / "maskwright.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return revision

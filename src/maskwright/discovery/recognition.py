@@ -75,12 +75,27 @@ class Recogniser:
             ModelError: CLIP's similarities are not finite.
             VocabularyError: a name that is no label.
         """
+        fits, shown, rivals = self._fits(picture, labels)
+        return [1 + int((rivals > fits[place]).sum()) for place in shown]
+
+    def margins(self, picture: npt.NDArray[np.uint8], labels: Sequence[str]) -> list[float]:
+        """For each label how much better it fits a picture than the best rival does, a difference of cosines; negative where it does not.
+
+        Of several pictures for the same words the one with the largest margin shows them most clearly. Arguments and errors as for `ranks`.
+        """
+        fits, shown, rivals = self._fits(picture, labels)
+        best = float(rivals.max(initial=-1.0))
+        return [float(fits[place]) - best for place in shown]
+
+    def _fits(
+        self, picture: npt.NDArray[np.uint8], labels: Sequence[str]
+    ) -> tuple[npt.NDArray[np.float32], list[int], npt.NDArray[np.float32]]:
+        """The cosine of each known label's best text, the places of those that should be there, and the cosines of the others."""
         values = self.clip.similarities(picture, self._prompts)
         refuse_damaged(values)
-        fits = np.array([values[self._owners == place].max() for place in range(len(self.known))])
+        fits = np.array([values[self._owners == place].max() for place in range(len(self.known))], dtype=np.float32)
         shown = [self.known.index(name) for name in labels]
-        rivals = np.delete(fits, shown)
-        return [1 + int((rivals > fits[place]).sum()) for place in shown]
+        return fits, shown, np.delete(fits, shown)
 
 
 def _is_kind(one: Label, vocabulary: Vocabulary) -> bool:

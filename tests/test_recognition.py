@@ -60,11 +60,11 @@ def test_the_models_objects_are_rivals_but_for_kinds_of_a_label(clip: Clip) -> N
     assert alone.ranks(SCENES.compose(["banana"], "snow", seed=2).image, ["guitar"])[0] > 1
 
 
-def test_one_label_without_rivals_is_refused(clip: Clip) -> None:
-    with pytest.raises(SettingsError, match="there is only one: name more, or leave it out"):
-        Recogniser(clip, Vocabulary.parse("dog"))
-    with pytest.raises(SettingsError, match="only one"):
-        Recogniser(clip, Vocabulary.parse("dog"), ["dog|puppy", "guide dog"])
+def test_pictures_that_leave_no_rivals_are_refused(clip: Clip) -> None:
+    for words, objects, most in (("dog", [], 1), ("dog", ["dog|puppy", "guide dog"], 1), ("dog, cat", [], 2)):
+        with pytest.raises(SettingsError, match=f"tells the {most} of a picture from others, and there are none: name more labels"):
+            Recogniser(clip, Vocabulary.parse(words), objects, most=most)
+    assert len(Recogniser(clip, Vocabulary.parse("dog, cat"), ["owl"], most=2).known) == 3
 
 
 def test_damaged_weights_are_told() -> None:

@@ -95,15 +95,16 @@ class SynthesisOptions(ModelOptions):
         synthesis, seed = backbone.info.synthesis, self.seed
         prompts: Prompts
         if lines:
-            prompts = ListedPrompts(vocabulary, lines, seed=seed, fits=fits)
+            prompts = listed = ListedPrompts(vocabulary, lines, seed=seed, fits=fits)
+            most = max(len(request.labels) for request in listed.requests)
         else:
-            templates = templates or Templates.suited(synthesis)
-            prompts = LabelPrompts(vocabulary, templates, objects=read_span(self.objects), seed=seed, fits=fits)
+            templates, span = templates or Templates.suited(synthesis), read_span(self.objects)
+            prompts, most = LabelPrompts(vocabulary, templates, objects=span, seed=seed, fits=fits), span[1]
         drawing = SynthesisSettings.suited(synthesis, **given, masks=MaskSettings(refine=cast(Any, self.refine)))
         recogniser = None
         if self.category_filter != "none":
             place: dict[str, Any] = {"device": str(backbone.device), "offline": self.offline}
-            recogniser = Recogniser.for_model(backbone.info, vocabulary, clip=self.clip or None, **place)
+            recogniser = Recogniser.for_model(backbone.info, vocabulary, most=most, clip=self.clip or None, **place)
         return Synthesizer(
             backbone, prompts, self.method, settings=drawing, method_settings=settings, recogniser=recogniser, seed=seed,
             batch=self.pictures,

@@ -26,29 +26,32 @@ class Recogniser:
         clip: tells how well words fit a picture.
         vocabulary: the labels of the data set.
         objects: that the model knows, synonyms joined by |.
+        most: labels that one picture shows, at most.
 
     Raises:
-        SettingsError: one label, and nothing to tell it from.
+        SettingsError: such a picture would leave no rival.
     """
 
-    def __init__(self, clip: Clip, vocabulary: Vocabulary, objects: Sequence[str] = ()) -> None:
+    def __init__(self, clip: Clip, vocabulary: Vocabulary, objects: Sequence[str] = (), *, most: int = 1) -> None:
         self.clip = clip
         others = [label for label in Vocabulary.parse(list(objects)) if not _is_kind(label, vocabulary)] if objects else []
         self.known = Vocabulary((*vocabulary.foreground, *others))
-        if len(self.known) < 2:
-            raise SettingsError("filter 'clip' tells labels from each other, and there is only one: name more, or leave it out")
+        if len(self.known) <= most:
+            raise SettingsError(f"filter 'clip' tells the {most} of a picture from others, and there are none: name more labels, or leave it out")
         texts, self._owners = label_texts(self.known)
         self._prompts = [PROMPT.format(label=text) for text in texts]
 
     @classmethod
     def for_model(
-        cls, info: ModelInfo, vocabulary: Vocabulary, *, clip: str | Path | None = None, device: str = "cpu", offline: bool = False
-    ) -> "Recogniser":
+        cls, info: ModelInfo, vocabulary: Vocabulary, *, most: int = 1, clip: str | Path | None = None, device: str = "cpu",
+        offline: bool = False,
+    ) -> "Recogniser":  # fmt: skip
         """With the CLIP that comes with a model, or that is named, else openai/clip-vit-large-patch14.
 
         Args:
             info: of the model that draws.
             vocabulary: the labels of the data set.
+            most: as for the class.
             clip: folder or hub id.
             device: a torch device.
             offline: never ask the network.
@@ -57,7 +60,7 @@ class Recogniser:
             ModelError: it cannot be found or loaded.
             SettingsError: as for the class.
         """
-        return cls(suited_clip(info, clip, device=device, offline=offline), vocabulary, info.objects or ())
+        return cls(suited_clip(info, clip, device=device, offline=offline), vocabulary, info.objects or (), most=most)
 
     @property
     def settings(self) -> dict[str, Any]:

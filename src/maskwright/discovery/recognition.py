@@ -37,7 +37,8 @@ class Recogniser:
         others = [label for label in Vocabulary.parse(list(objects)) if not _is_kind(label, vocabulary)] if objects else []
         self.known = Vocabulary((*vocabulary.foreground, *others))
         if len(self.known) <= most:
-            raise SettingsError(f"filter 'clip' tells the {most} of a picture from others, and there are none: name more labels, or leave it out")
+            why = f"filter 'clip' tells the {most} of a picture from others, and there are none"
+            raise SettingsError(f"{why}: name more labels, or leave it out")
         texts, self._owners = label_texts(self.known)
         self._prompts = [PROMPT.format(label=text) for text in texts]
 

@@ -22,11 +22,15 @@ from maskwright.vocabulary import Vocabulary
 SCENES = open_scenes("scenes-full")
 
 
-@pytest.fixture(scope="module")
-def clip() -> Clip:
+def load_clip() -> Clip:
     folder = find_row("sticker-full").folder
     assert folder is not None
     return Clip.from_pretrained(folder / "clip")
+
+
+@pytest.fixture(scope="module")
+def clip() -> Clip:
+    return load_clip()
 
 
 def test_a_picture_of_a_thing_ranks_it_first_and_others_behind(clip: Clip) -> None:
@@ -68,9 +72,7 @@ def test_pictures_that_leave_no_rivals_are_refused(clip: Clip) -> None:
 
 
 def test_damaged_weights_are_told() -> None:
-    folder = find_row("sticker-full").folder
-    assert folder is not None
-    damaged = Clip.from_pretrained(folder / "clip")
+    damaged = load_clip()
     damaged.checkpoint.model.text_projection.weight.data.fill_(float("nan"))
     with pytest.raises(ModelError, match="weights are damaged"):
         Recogniser(damaged, Vocabulary.parse("dog, cat")).ranks(np.zeros((64, 64, 3), dtype=np.uint8), ["dog"])

@@ -194,20 +194,13 @@ def sheet(
     from maskwright_recipes.training import choose_device
 
     scenes = open_scenes(words)
-    if not portraits:
-        captions = [scene.caption for scene in scenes.scenes(count, most=most)]
-        print("\n".join(captions))
-        draw_sheet(model, captions, to, device=choose_device(device), seed=seed)
-        return
-    named = portrait_captions(scenes, count, seed=seed)
-    judge = recogniser_of(model, scenes) if attempts > 1 else None
-    names, captions = [name for name, _ in named], [caption for _, caption in named]
+    named = portrait_captions(scenes, count, seed=seed) if portraits else [("", scene.caption) for scene in scenes.scenes(count, most=most)]
     margins = draw_sheet(
-        model, captions, to, device=choose_device(device), side=scenes.list.side // 2, seed=seed, shown=names, attempts=attempts,
-        recogniser=judge,
+        model, [caption for _, caption in named], to, device=choose_device(device), side=scenes.list.side // 2 if portraits else None,
+        seed=seed, shown=[name for name, _ in named], attempts=attempts, recogniser=recogniser_of(model, scenes) if attempts > 1 else None,
     )  # fmt: skip
-    unknown = [margin < 0 for margin in margins] or [False] * count
-    print("\n".join(f"{caption}{' (not recognised)' if bad else ''}" for caption, bad in zip(captions, unknown, strict=True)))
+    for (_, caption), margin in zip(named, margins or [0.0] * count, strict=True):
+        print(caption + (" (not recognised)" if margin < 0 else ""))
 
 
 @app.command()

@@ -16,7 +16,7 @@ from maskwright.discovery.recognition import Recogniser
 from maskwright.errors import SettingsError
 from maskwright.quiet import quiet
 from maskwright.text.clip import Clip
-from maskwright.vocabulary import Vocabulary
+from maskwright.vocabulary import Label, Vocabulary
 from maskwright_recipes.networks import load_pipeline
 
 COLUMNS, CELL, GAP = 8, 128, 2
@@ -47,8 +47,8 @@ def recogniser_of(folder: Path, scenes: SceneSet) -> Recogniser:
     """
     if not (folder / CLIP).is_dir():
         raise SettingsError(f"{folder} has no folder {CLIP}, which would recognise pictures: leave --attempts out, or copy one there")
-    words = ["|".join((word.name, *word.synonyms)) for word in scenes.words.objects]
-    return Recogniser(Clip.from_pretrained(folder / CLIP, offline=True), Vocabulary.parse(words))
+    labels = tuple(Label(word.name, word.synonyms) for word in scenes.words.objects)
+    return Recogniser(Clip.from_pretrained(folder / CLIP, offline=True), Vocabulary(labels))
 
 
 def draw_sheet(
@@ -74,21 +74,21 @@ def draw_sheet(
     with quiet(diffusers, transformers):
         pipeline = load_pipeline(folder).to(device)
     pipeline.set_progress_bar_config(disable=True)
-    kept: list[Image.Image] = []
-    margins: list[float] = []
-    for attempt in range(attempts if recogniser else 1):
-        generator = torch.Generator().manual_seed(seed + attempt * FURTHER)
-        drawn = pipeline(
-            list(prompts), height=side, width=side, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generator
-        ).images  # fmt: skip
-        if recogniser is None:
-            kept = drawn
-            break
-        found = [recogniser.margins(np.asarray(one.convert("RGB")), [name])[0] for one, name in zip(drawn, shown, strict=True)]
-        best = [(margin, one) for margin, one in zip(found, drawn, strict=True)]
-        if kept:
-            best = [max(pair, key=lambda one: one[0]) for pair in zip(zip(margins, kept, strict=True), best, strict=True)]
-        margins, kept = [margin for margin, _ in best], [one for _, one in best]
+    drawn = [
+        pipeline(
+            list(prompts), height=side, width=side, num_inference_steps=STEPS, guidance_scale=GUIDANCE,
+            generator=torch.Generator().manual_seed(seed + attempt * FURTHER),
+        ).images
+        for attempt in range(attempts if recogniser else 1)
+    ]  # fmt: skip
+    if recogniser is None:
+        _paste(drawn[0], path)
+        return []
+    kept, margins = [], []
+    for name, pictures in zip(shown, zip(*drawn, strict=True), strict=True):
+        found = [recogniser.margins(np.asarray(picture), [name])[0] for picture in pictures]
+        margins.append(max(found))
+        kept.append(pictures[found.index(margins[-1])])
     _paste(kept, path)
     return margins
 

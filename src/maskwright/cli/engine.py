@@ -93,28 +93,55 @@ class ModelOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HelpedOptions(ModelOptions):
+class FilterOptions(ModelOptions):
+    """Options of commands in which a CLIP may look at pictures.
+
+    Attributes:
+        filters: that the command has, "none" first.
+        category_filter: one of them.
+        clip: folder or hub id, "" for the usual one.
+
+    Raises:
+        SettingsError: as above, or a CLIP for no filter.
+    """
+
+    filters: ClassVar[Sequence[str]]
+
+    category_filter: str = "none"
+    clip: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose("filter", self.category_filter, self.filters)
+        if self.clip and self.category_filter == "none":
+            *others, last = self.filters[1:]
+            names = f"{', '.join(others)} or {last}" if others else last
+            raise SettingsError(f"--clip names the model of a filter: add --filter {names}")
+
+    def helper_place(self, backbone: "Backbone") -> dict[str, Any]:
+        """Where models beside the main one are loaded."""
+        return {"device": str(backbone.device), "offline": self.offline}
+
+
+@dataclass(frozen=True, kw_only=True)
+class HelpedOptions(FilterOptions):
     """Options of commands whose text-driven methods a category filter and a captioner may help.
 
     Attributes:
-        category_filter: "none", "clip", "clip+crops" or "clip+caption".
         caption: whether prompts are continued with a caption.
-        clip, blip: folders or hub ids, "" for the usual ones.
+        blip: folder or hub id, "" for the usual one.
 
     Raises:
         SettingsError: as above, or two options that do not go together.
     """
 
-    category_filter: str = "none"
+    filters: ClassVar[Sequence[str]] = FILTERS
+
     caption: bool = False
-    clip: str = ""
     blip: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose("filter", self.category_filter, FILTERS)
-        if self.clip and self.category_filter == "none":
-            raise SettingsError("--clip names the model of a filter: add --filter clip, clip+crops or clip+caption")
         if self.blip and not self._captions:
             raise SettingsError("--blip names the model that writes captions: add --caption or --filter clip+caption")
 
@@ -127,7 +154,7 @@ class HelpedOptions(ModelOptions):
         from maskwright.text.captioning import Captioner
         from maskwright.text.filtering import CategoryFilter, Mode
 
-        place: dict[str, Any] = {"device": str(backbone.device), "offline": self.offline}
+        place = self.helper_place(backbone)
         captioner = Captioner.from_pretrained(self.blip or None, **place) if self._captions else None
         helpers: dict[str, Any] = {"captioner": captioner} if self.caption else {}
         if self.category_filter != "none":

@@ -4,7 +4,7 @@ import dataclasses
 import re
 import shlex
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, cast
 import typer
 
 from maskwright.cli import options
-from maskwright.cli.engine import ModelOptions, choose, describe_model
+from maskwright.cli.engine import FilterOptions, describe_model
 from maskwright.cli.environment import prepare
 from maskwright.cli.guard import FAILED, INTERRUPTED, guarded, say
 from maskwright.cli.labels import read_labels
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
     from maskwright.discovery.synthesis import Synthesizer
     from maskwright.vocabulary import Vocabulary
 
-FILTERS = ("none", "clip")
 UNQUOTED = ("resume", "out", "offline", "as_json", "quiet")  # options that a data card does not repeat
 LARGEST = 1_000_000  # numbers that --only takes stay below
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesisOptions(ModelOptions):
+class SynthesisOptions(FilterOptions):
     """The options that say what is drawn, and how.
 
     Attributes:
@@ -41,11 +40,10 @@ class SynthesisOptions(ModelOptions):
         attempts: at a pair, at most.
         prompts, templates: files, None for none.
         objects: labels in a scene, "2" or "1-3".
-        category_filter: "none" or "clip".
-        clip: the filter's folder or hub id, "" for the usual one.
     """
 
     methods: ClassVar[Methods] = DISCOVERY_METHODS
+    filters: ClassVar[Sequence[str]] = ("none", "clip")
 
     method: str = "attentioncut"
     refine: str = "guided"
@@ -56,14 +54,9 @@ class SynthesisOptions(ModelOptions):
     prompts: Path | None = None
     templates: Path | None = None
     objects: str = "1"
-    category_filter: str = "none"
-    clip: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose("filter", self.category_filter, FILTERS)
-        if self.clip and self.category_filter == "none":
-            raise SettingsError("--clip names the model of a filter: add --filter clip")
         read_span(self.objects)  # refuses what is none
         if self.prompts is not None and (self.templates is not None or self.objects != "1"):
             raise SettingsError("--prompts says all that is drawn: leave --templates and --objects out")
@@ -95,16 +88,15 @@ class SynthesisOptions(ModelOptions):
         synthesis, seed = backbone.info.synthesis, self.seed
         prompts: Prompts
         if lines:
-            prompts = listed = ListedPrompts(vocabulary, lines, seed=seed, fits=fits)
-            most = max(len(request.labels) for request in listed.requests)
+            prompts = ListedPrompts(vocabulary, lines, seed=seed, fits=fits)
         else:
-            templates, span = templates or Templates.suited(synthesis), read_span(self.objects)
-            prompts, most = LabelPrompts(vocabulary, templates, objects=span, seed=seed, fits=fits), span[1]
+            templates = templates or Templates.suited(synthesis)
+            prompts = LabelPrompts(vocabulary, templates, objects=read_span(self.objects), seed=seed, fits=fits)
         drawing = SynthesisSettings.suited(synthesis, **given, masks=MaskSettings(refine=cast(Any, self.refine)))
         recogniser = None
         if self.category_filter != "none":
-            place: dict[str, Any] = {"device": str(backbone.device), "offline": self.offline}
-            recogniser = Recogniser.for_model(backbone.info, vocabulary, most=most, clip=self.clip or None, **place)
+            place = self.helper_place(backbone)
+            recogniser = Recogniser.for_model(backbone.info, vocabulary, most=prompts.most, clip=self.clip or None, **place)
         return Synthesizer(
             backbone, prompts, self.method, settings=drawing, method_settings=settings, recogniser=recogniser, seed=seed,
             batch=self.pictures,
@@ -142,7 +134,7 @@ def synthesize(
     model: options.Model = "sticker",
     refine: options.Refine = "guided",
     category_filter: Annotated[
-        str, typer.Option("--filter", metavar="|".join(FILTERS), help="Keep only pictures that CLIP takes for what they should show.")
+        str, typer.Option("--filter", metavar="none|clip", help="Keep only pictures that CLIP takes for what they should show.")
     ] = "none",
     clip: options.Clip = "",
     formats: Annotated[str, typer.Option("--format", metavar="coco,voc,yolo", help="Forms for other programs.")] = "coco",

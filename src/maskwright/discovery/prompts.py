@@ -36,6 +36,11 @@ class Prompts(Protocol):
 
     vocabulary: Vocabulary
 
+    @property
+    def most(self) -> int:
+        """Labels that one prompt names, at most."""
+        ...
+
     def request(self, number: int, attempt: int) -> Request:
         """What to draw in place `number`, from 0; a later attempt keeps the label that the place belongs to."""
         ...
@@ -80,6 +85,11 @@ class LabelPrompts:
         self._rounds = 0
         longest = sorted(vocabulary.foreground, key=lambda label: -len(label.name))[: objects[1]]
         self._prompt(longest, 0, 0)  # what will not fit is told before anything is drawn
+
+    @property
+    def most(self) -> int:
+        """See `Prompts`."""
+        return self.objects[1]
 
     def request(self, number: int, attempt: int) -> Request:
         """See `Prompts`; every attempt at a place names the same labels."""
@@ -171,6 +181,11 @@ class ListedPrompts:
         self._heaps = {number: [(0, ranks[i], i) for i in self._named_by[number]] for number in self._counts}
         for heap in self._heaps.values():
             heapq.heapify(heap)
+
+    @property
+    def most(self) -> int:
+        """See `Prompts`."""
+        return max(len(request.labels) for request in self.requests)
 
     def request(self, number: int, attempt: int) -> Request:
         """See `Prompts`."""

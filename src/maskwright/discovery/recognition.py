@@ -10,7 +10,7 @@ import numpy.typing as npt
 from maskwright.backbones.contract import ModelInfo
 from maskwright.errors import SettingsError
 from maskwright.text.clip import Clip
-from maskwright.text.filter_rules import label_texts, refuse_damaged
+from maskwright.text.filter_rules import best_of_labels, label_texts, refuse_damaged
 from maskwright.text.filtering import PROMPT, suited_clip
 from maskwright.text.nouns import contains
 from maskwright.vocabulary import Label, Vocabulary
@@ -97,7 +97,7 @@ class Recogniser:
         """The cosine of each known label's best text, the places of those that should be there, and the cosines of the others."""
         values = self.clip.similarities(picture, self._prompts)
         refuse_damaged(values)
-        fits = np.array([values[self._owners == place].max() for place in range(len(self.known))], dtype=np.float32)
+        fits = best_of_labels(values, self._owners)
         shown = [self.known.index(name) for name in labels]
         return fits, shown, np.delete(fits, shown)
 

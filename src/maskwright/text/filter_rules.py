@@ -22,6 +22,19 @@ def label_texts(vocabulary: Vocabulary) -> tuple[list[str], npt.NDArray[np.intp]
     return [text for text, _ in pairs], np.array([i for _, i in pairs], dtype=np.intp)
 
 
+def best_of_labels(values: Array, owners: npt.NDArray[np.intp]) -> Array:
+    """The best of each label's texts.
+
+    Args:
+        values: (T, ...) one row a text.
+        owners: (T,) position of each text's label, as of `label_texts`.
+
+    Returns:
+        (C, ...), labels in their order.
+    """
+    return np.stack([values[owners == i].max(axis=0) for i in range(owners[-1] + 1)])
+
+
 def in_table(captions: Sequence[str], vocabulary: Vocabulary, table: Mapping[str, Sequence[str]]) -> Reasons:
     """Rule (a): labels for which a caption contains a word that the table gives.
 
@@ -89,8 +102,7 @@ def near_nouns(
     """
     table = cosines(labels, features)  # (T, N)
     found = {}
-    for i in dict.fromkeys(owners.tolist()):
-        nearest = table[owners == i].max(axis=0)  # (N,): the label's best text for each noun
+    for i, nearest in enumerate(best_of_labels(table, owners)):  # (N,): the label's best text for each noun
         if nearest.max() > cosine:
             found[i] = f"cosine {nearest.max():.4f} with the caption word '{nouns[int(nearest.argmax())]}'"
     return found

@@ -21,7 +21,7 @@ from maskwright.backbones.contract import ModelInfo
 from maskwright.errors import SettingsError
 from maskwright.text.captioning import Captioner
 from maskwright.text.clip import Clip
-from maskwright.text.filter_rules import COSINE, RATIO, in_table, label_texts, near_best, near_nouns
+from maskwright.text.filter_rules import COSINE, RATIO, best_of_labels, in_table, label_texts, near_best, near_nouns
 from maskwright.text.nouns import candidate_nouns
 from maskwright.vocabulary import Vocabulary
 
@@ -92,7 +92,9 @@ class CategoryFilter:
         self.clip, self.captioner = clip, captioner
         told = clip.ratio if clip is not None else None
         self.ratio, self.cosine = ratio if ratio is not None else told or RATIO, cosine
-        self.table = {name.casefold(): (words,) if isinstance(words, str) else tuple(words) for name, words in (table or {}).items()}
+        self.table = {
+            name.casefold(): (words,) if isinstance(words, str) else tuple(words) for name, words in (table or {}).items()
+        }
         self.given = given
 
     @classmethod
@@ -176,7 +178,9 @@ class CategoryFilter:
             found |= {"cosine": self.cosine, "table": self.table, "blip": blip.source, "blip_revision": blip.revision}
         return found
 
-    def keep(self, picture: npt.NDArray[np.uint8], vocabulary: Vocabulary, *, given: Collection[str] | None = None) -> FilterResult:
+    def keep(
+        self, picture: npt.NDArray[np.uint8], vocabulary: Vocabulary, *, given: Collection[str] | None = None
+    ) -> FilterResult:
         """Applies the filter to one picture.
 
         Args:
@@ -211,7 +215,7 @@ class CategoryFilter:
         values = clip.similarities(picture, prompts)
         if self.mode == "clip+crops":
             values = (values + np.max([clip.similarities(crop, prompts) for crop in corner_crops(picture)], axis=0)) / 2
-        return tuple(float(values[owners == i].max()) for i in range(len(vocabulary)))
+        return tuple(best_of_labels(values, owners).tolist())
 
     def _captions(self, picture: npt.NDArray[np.uint8]) -> tuple[str, ...]:
         """One caption for each of PREFIXES."""
